@@ -1,0 +1,44 @@
+"""What this machine can do, read without importing TensorFlow."""
+
+import os
+from pathlib import Path
+
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+
+
+def processor_flags() -> frozenset[str]:
+    """Return the feature flags that Linux reports for the processor; empty where it reports none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 in hardware; elsewhere the format is slower than float32."""
+    return bool(BFLOAT16_FLAGS & processor_flags())
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_precision(choice: str, *, accelerator: bool = False) -> str:
+    """Turn "auto", "float32" or "bfloat16" into a Keras dtype policy.
+
+    Args:
+        choice: What the user asked for; "auto" takes bfloat16 where the hardware has it.
+        accelerator: Whether a GPU or TPU does the work; these have bfloat16.
+
+    Returns:
+        "float32" or "mixed_bfloat16".
+    """
+    if choice == "auto":
+        choice = "bfloat16" if accelerator or has_bfloat16() else "float32"
+    return "mixed_bfloat16" if choice == "bfloat16" else "float32"

@@ -1,0 +1,10 @@
+"""How long work tells its caller how far it is, without knowing who listens."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, note)`; `done` and `total` count the same units, `note` is a few words."""
+
+
+def silent(done: int, total: int, note: str) -> None:
+    """Ignore all progress: the default where nobody listens."""
