@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import signal
+
+from synthmed.layers import FIRBlur, FIRDownsample, FIRUpsample
+
+FILTER = np.array([1.0, 3.0, 3.0, 1.0])
+
+
+def images(height, width, seed=0):
+    return np.random.default_rng(seed).standard_normal((2, height, width, 3)).astype(np.float32)
+
+
+def along_both_axes(array, up, down, taps, start, length):
+    for axis, count in ((1, length[0]), (2, length[1])):
+        array = signal.upfirdn(taps, array, up=up, down=1, axis=axis)
+        array = np.take(array, range(start, start + count * down, down), axis=axis)
+    return array
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(2, 9), width=st.integers(2, 9))
+def test_upsampling_is_zero_insertion_and_the_binomial_filter(height, width):
+    """A user would lose the alias-free upsampling of StyleGAN2: generated edges would show a grid."""
+    inputs = images(height, width)
+    expected = along_both_axes(inputs, 2, 1, FILTER / 4, 1, (2 * height, 2 * width))
+    np.testing.assert_allclose(FIRUpsample()(inputs), expected, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 5), width=st.integers(1, 5))
+def test_downsampling_is_the_binomial_filter_and_every_second_pixel(height, width):
+    """A user would lose a discriminator that sees without aliasing."""
+    inputs = images(2 * height, 2 * width)
+    expected = along_both_axes(inputs, 1, 2, FILTER / 8, 2, (height, width))
+    np.testing.assert_allclose(FIRDownsample()(inputs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [(1, 2), (2, 2), (1, 1)])
+def test_blur_is_the_binomial_filter_with_zero_padding(padding):
+    """A user would lose the low-pass filter around strided and transposed convolutions."""
+    inputs = images(7, 6)
+    outputs = np.asarray(FIRBlur(padding=padding)(inputs))
+    padded = np.pad(inputs, ((0, 0), padding, padding, (0, 0)))
+    kernel = np.outer(FILTER, FILTER)[None, :, :, None] / 64
+    np.testing.assert_allclose(outputs, signal.convolve(padded, kernel, mode="valid"), atol=1e-5)
+
+
+def test_a_constant_image_stays_constant_inside():
+    """A user would see samples darken or brighten with every level if the filters had a gain."""
+    ones = np.ones((1, 12, 12, 1), np.float32)
+    np.testing.assert_allclose(np.asarray(FIRUpsample()(ones))[0, 2:-2, 2:-2], 1.0, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(FIRDownsample()(ones))[0, 1:-1, 1:-1], 1.0, atol=1e-6)
