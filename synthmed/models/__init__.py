@@ -1,0 +1,1 @@
+"""Networks: mapping, the three generators, the discriminator and the U-Net."""

@@ -1,0 +1,89 @@
+"""The residual discriminator."""
+
+import keras
+from keras import ops
+
+from synthmed.layers import DiscriminatorBlock, EqualizedConv2D, EqualizedDense, MinibatchStddev
+from synthmed.models.pyramid import make_pyramid
+
+
+@keras.saving.register_keras_serializable(package="synthmed")
+class SliceDiscriminator(keras.Model):
+    """StyleGAN2's residual discriminator (arXiv:1912.04958, figure 7c) for slices of any even size.
+
+    Args:
+        size: (height, width) of a slice.
+        planes: Image and mask planes it sees; for `cond` the given mask is among them.
+        channel_base: Feature channels at a level, times its longer side.
+        channel_max: Most feature channels at any level.
+        group_size: Samples a group of the minibatch standard deviation.
+        precision: Keras dtype policy of the blocks; the last one is in float32 always.
+
+    Input shape: `(batch, height, width, planes)` with a known batch. Output shape: `(batch,)`, logits, float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        planes: int,
+        channel_base: int,
+        channel_max: int,
+        group_size: int = 4,
+        precision: str = "float32",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.size: tuple[int, int] = (size[0], size[1])
+        self.planes = planes
+        self.channel_base = channel_base
+        self.channel_max = channel_max
+        self.group_size = group_size
+        self.precision = precision
+        pyramid = make_pyramid(self.size, channel_base=channel_base, channel_max=channel_max)
+        self.entry = EqualizedConv2D(
+            pyramid.channels[-1], kernel_size=1, activate=True, dtype=precision, name="from_planes"
+        )
+        self.blocks = [
+            DiscriminatorBlock(pyramid.channels[level - 1], dtype=precision, name=f"block{pyramid.sizes[level][0]}")
+            for level in range(pyramid.doublings, 0, -1)
+        ]
+        # The last block in float32: batch statistics and logits lose too much in eight bits of mantissa.
+        last = pyramid.channels[0]
+        self.minibatch_stddev = MinibatchStddev(group_size=group_size, dtype="float32", name="minibatch_stddev")
+        self.last_convolution = EqualizedConv2D(last, activate=True, dtype="float32", name="last_convolution")
+        self.last_dense = EqualizedDense(last, activate=True, dtype="float32", name="last_dense")
+        self.logit = EqualizedDense(1, dtype="float32", name="logit")
+        self._build_from(pyramid)
+
+    def _build_from(self, pyramid) -> None:
+        shape: tuple[int | None, ...] = (None, *self.size, self.planes)
+        layers: list[keras.layers.Layer] = [self.entry, *self.blocks]
+        for layer in layers:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        height, width = pyramid.sizes[0]
+        channels = pyramid.channels[0]
+        self.last_convolution.build((None, height, width, channels + 1))
+        self.last_dense.build((None, height * width * channels))
+        self.logit.build((None, channels))
+        self.built = True
+
+    def call(self, planes):
+        features = self.entry(planes)
+        for block in self.blocks:
+            features = block(features)
+        features = self.last_convolution(self.minibatch_stddev(ops.cast(features, "float32")))
+        flat = ops.reshape(features, (features.shape[0], -1))
+        return self.logit(self.last_dense(flat))[:, 0]
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "size": list(self.size),
+            "planes": self.planes,
+            "channel_base": self.channel_base,
+            "channel_max": self.channel_max,
+            "group_size": self.group_size,
+            "precision": self.precision,
+        }

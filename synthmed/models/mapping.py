@@ -1,0 +1,67 @@
+"""From the latent code z to the style code w."""
+
+import keras
+from keras import ops
+
+from synthmed.layers import EqualizedDense
+
+
+@keras.saving.register_keras_serializable(package="synthmed")
+class MappingNetwork(keras.layers.Layer):
+    """Normalised z through equalised dense layers to w (arXiv:1812.04948, section 2).
+
+    Its layers learn at a hundredth of the rate of the others, and it remembers the average of w for truncation.
+
+    Args:
+        w_dim: Length of w.
+        layers: Number of dense layers.
+
+    Input shape: `(batch, z_dim)`. Output shape: `(batch, w_dim)`, float32.
+    """
+
+    EPSILON = 1e-8
+    AVERAGE_DECAY = 0.998
+
+    def __init__(self, w_dim: int, *, layers: int = 4, **kwargs):
+        super().__init__(**kwargs)
+        self.w_dim = w_dim
+        self.layers = layers
+
+    def build(self, input_shape):
+        self.dense = []
+        shape = tuple(input_shape)
+        for number in range(self.layers):
+            layer = EqualizedDense(
+                self.w_dim, learning_rate_multiplier=0.01, activate=True, dtype="float32", name=f"dense{number}"
+            )
+            layer.build(shape)
+            shape = (shape[0], self.w_dim)
+            self.dense.append(layer)
+        self.w_average = self.add_weight(name="w_average", shape=(self.w_dim,), initializer="zeros", trainable=False)
+
+    def call(self, z):
+        z = ops.cast(z, "float32")
+        w = z * ops.rsqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + self.EPSILON)
+        for layer in self.dense:
+            w = layer(w)
+        return w
+
+    def track_average(self, w):
+        """Move the remembered average of w towards the mean of `(batch, w_dim)`."""
+        mean = ops.mean(ops.stop_gradient(w), axis=0)
+        self.w_average.assign(mean + self.AVERAGE_DECAY * (self.w_average - mean))
+
+    def truncate(self, w, psi):
+        """Pull w towards its average: psi 1 changes nothing, 0 gives the average itself.
+
+        Args:
+            w: `(batch, w_dim)`.
+            psi: `(batch,)`, usually in [0, 1].
+        """
+        return self.w_average + psi[:, None] * (w - self.w_average)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.w_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "w_dim": self.w_dim, "layers": self.layers}

@@ -1,0 +1,168 @@
+"""The synthesis network: from styles and noise, and a mask where there is one, to a slice."""
+
+import keras
+from keras import ops
+
+from synthmed.layers import EqualizedDense, ModulatedConv2D, StyledConv2D
+from synthmed.layers.fir import upsample
+from synthmed.models.pyramid import Pyramid, make_pyramid
+
+
+@keras.saving.register_keras_serializable(package="synthmed")
+class ToPlanes(keras.layers.Layer):
+    """Features to output planes: a modulated 1 x 1 convolution without demodulation, in float32 from there on.
+
+    Args:
+        planes: Number of output planes.
+
+    Call arguments:
+        inputs: `(batch, height, width, channels)`.
+        w: `(batch, w_dim)`.
+    """
+
+    def __init__(self, planes: int, **kwargs):
+        super().__init__(**kwargs)
+        self.planes = planes
+
+    def build(self, inputs_shape, w_shape):
+        self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype="float32", name="affine")
+        self.affine.build(w_shape)
+        self.convolution = ModulatedConv2D(
+            self.planes, kernel_size=1, demodulate=False, dtype=self.dtype_policy, name="convolution"
+        )
+        self.convolution.build(inputs_shape)
+        self.bias = self.add_weight(name="bias", shape=(self.planes,), initializer="zeros", autocast=False)
+
+    def call(self, inputs, w):
+        return ops.cast(self.convolution(inputs, self.affine(w)), "float32") + self.bias
+
+    def compute_output_shape(self, inputs_shape, w_shape=None):
+        return (*inputs_shape[:-1], self.planes)
+
+    def get_config(self):
+        return {**super().get_config(), "planes": self.planes}
+
+
+@keras.saving.register_keras_serializable(package="synthmed")
+class SynthesisNetwork(keras.layers.Layer):
+    """StyleGAN2's synthesis network with output skips (arXiv:1912.04958, figure 7b), for slices of any even size.
+
+    Args:
+        size: (height, width) of the slice.
+        image_channels: Image planes of the output; linear.
+        mask_classes: Mask planes of the output, 0 for none; linear like the image. A softmax would make them
+            probabilities, but where it saturates no gradient comes through, and a mask generator that once drew
+            background alone never left it.
+        condition_classes: Planes of the mask that is given, 0 for none.
+        w_dim: Length of w.
+        channel_base: Channels at a level, times its longer side.
+        channel_max: Most channels at any level.
+
+    Call arguments:
+        ws: `(batch, num_ws, w_dim)`, one w a layer.
+        noise: List of `(batch, height, width, 1)`, sizes as in `noise_sizes`.
+        condition: `(batch, height, width, condition_classes)` one-hot mask in [-1, 1], where a mask is given.
+
+    Output shape: `(batch, height, width, image_channels + mask_classes)`, float32.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        image_channels: int,
+        mask_classes: int,
+        condition_classes: int,
+        w_dim: int,
+        channel_base: int,
+        channel_max: int,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if image_channels + mask_classes < 1:
+            raise ValueError("a synthesis network needs image_channels or mask_classes")
+        self.size: tuple[int, int] = (size[0], size[1])
+        self.image_channels = image_channels
+        self.mask_classes = mask_classes
+        self.condition_classes = condition_classes
+        self.w_dim = w_dim
+        self.channel_base = channel_base
+        self.channel_max = channel_max
+        self.pyramid: Pyramid = make_pyramid(self.size, channel_base=channel_base, channel_max=channel_max)
+
+    @property
+    def num_ws(self) -> int:
+        """How many style codes one slice takes."""
+        return 2 * len(self.pyramid.sizes)
+
+    @property
+    def noise_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each noise map, in the order of `noise`."""
+        first, *rest = self.pyramid.sizes
+        return [first] + [size for size in rest for _ in range(2)]
+
+    def build(self, ws_shape=None, noise_shape=None, condition_shape=None):
+        sizes, channels = self.pyramid.sizes, self.pyramid.channels
+        self.constant = self.add_weight(
+            name="constant", shape=(*sizes[0], channels[0]), initializer=keras.initializers.RandomNormal(stddev=1.0)
+        )
+        self.convolutions, self.outputs = [], []
+        shape: tuple[int | None, ...] = (None, *sizes[0], channels[0])
+        for level, (size, count) in enumerate(zip(sizes, channels, strict=True)):
+            for upsampling in (True, False) if level else (False,):
+                shape = self._add_convolution(shape, size, count, upsampling)
+            output = ToPlanes(
+                self.image_channels + self.mask_classes, dtype=self.dtype_policy, name=f"output{size[0]}x{size[1]}"
+            )
+            output.build(shape, (None, self.w_dim))
+            self.outputs.append(output)
+
+    def _add_convolution(self, shape, size, filters: int, upsampling: bool):
+        layer = StyledConv2D(
+            filters,
+            upsample=upsampling,
+            inject_mask=self.condition_classes > 0,
+            dtype=self.dtype_policy,
+            name=f"{'up' if upsampling else 'conv'}{size[0]}x{size[1]}",
+        )
+        layer.build(shape, (None, self.w_dim), (None, *size, 1), (None, *size, self.condition_classes))
+        self.convolutions.append(layer)
+        return layer.compute_output_shape(shape)
+
+    def call(self, ws, noise, condition=None):
+        masks = self._mask_pyramid(condition)
+        features = ops.broadcast_to(self.constant[None], (ops.shape(ws)[0], *self.constant.shape))
+        planes = None
+        step = 0
+        for level in range(len(self.pyramid.sizes)):
+            for _ in range(2 if level else 1):
+                features = self.convolutions[step](features, ws[:, step], noise[step], masks[level])
+                step += 1
+            # The output of a level shares its style with the first convolution of the next one.
+            skip = self.outputs[level](features, ws[:, step])
+            planes = skip if planes is None else upsample(planes) + skip
+        return planes
+
+    def _mask_pyramid(self, mask):
+        levels = len(self.pyramid.sizes)
+        if not self.condition_classes:
+            return [None] * levels
+        masks = [mask]
+        for _ in range(levels - 1):
+            masks.append(ops.average_pool(masks[-1], 2, strides=2, padding="valid", data_format="channels_last"))
+        return masks[::-1]
+
+    def compute_output_shape(self, ws_shape, noise_shape=None, condition_shape=None):
+        return (ws_shape[0], *self.size, self.image_channels + self.mask_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": list(self.size),
+            "image_channels": self.image_channels,
+            "mask_classes": self.mask_classes,
+            "condition_classes": self.condition_classes,
+            "w_dim": self.w_dim,
+            "channel_base": self.channel_base,
+            "channel_max": self.channel_max,
+        }
