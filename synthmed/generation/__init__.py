@@ -1,0 +1,1 @@
+"""Drawing labelled cases from a generator and writing them with their provenance."""

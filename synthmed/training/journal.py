@@ -1,0 +1,102 @@
+"""What a run writes for people while it trains: JSON lines, TensorBoard events, sample grids."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthmed.data.pictures import render, save_png, tile
+from synthmed.files import atomic_file
+
+COLUMNS = 4
+
+
+class Journal:
+    """Log of a run.
+
+    Args:
+        folder: The run folder.
+        shown: Images shown so far; lines of the log beyond it come from work that was lost and are removed.
+    """
+
+    def __init__(self, folder: Path, *, shown: int):
+        import tensorflow as tf
+
+        self.folder = folder
+        self.log = folder / "log.jsonl"
+        self._forget_after(shown)
+        self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        self._summary = tf.summary
+
+    def line(self, values: dict[str, Any], *, shown: int) -> None:
+        """Append a line of numbers to log.jsonl and TensorBoard."""
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        with self._events.as_default(step=shown):
+            for name, value in values.items():
+                self._summary.scalar(name, value)
+
+    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
+        """Write a grid of slices as NAME.png and as a TensorBoard image.
+
+        Args:
+            name: File name without suffix; its first word is the TensorBoard tag.
+            images: `(n, height, width, channels)` in [-1, 1], or None.
+            labels: `(n, height, width)` class indices.
+            shown: Images shown so far.
+        """
+        sheet = tile(render(images, labels), columns=COLUMNS)
+        save_png(self.folder / f"{name}.png", sheet)
+        with self._events.as_default(step=shown):
+            self._summary.image(name.split("-")[0], sheet[None])
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._events.close()
+
+    def _forget_after(self, shown: int) -> None:
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                if round(json.loads(line)["kimg"] * 1000) <= shown:
+                    kept.append(line)
+            except (ValueError, KeyError):
+                continue  # the line that was being written when the process was killed
+        with atomic_file(self.log) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+class Means:
+    """Running means of reported numbers between two lines of the log."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Any]] = {}
+
+    def add(self, report: dict[str, Any]) -> None:
+        """Take in one step's report; tensors are read later, so that the step is not waited for."""
+        for name, value in report.items():
+            self._sums.setdefault(name, []).append(value)
+
+    def peek(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {name: float(np.mean([float(value) for value in values])) for name, values in self._sums.items()}
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start anew."""
+        means = self.peek()
+        self._sums = {}
+        return means
+
+
+def resident_gib() -> float:
+    """Return the memory of this process in GiB, 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30

@@ -1,0 +1,153 @@
+"""The options of a training run: what the user may set, what follows from the data, and how they are checked."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synthmed.errors import UserError
+from synthmed.hardware import resolve_precision
+
+
+class TrainOptions(BaseModel):
+    """Options of one run. `None` and "auto" are replaced by `resolve`; a run folder holds the resolved ones.
+
+    Sources of the defaults: StyleGAN2 (arXiv:1912.04958) and its `auto` settings for small images; the sizes are
+    chosen for two CPU cores.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    variant: Literal["base", "mask", "cond"]
+    seed: int = Field(0, ge=0, lt=2**31)
+    kimg: float | None = Field(None, gt=0, description="Stop after so many thousand real images.")
+    minutes: float | None = Field(None, gt=0, description="Stop after so many minutes of training.")
+    batch: int = Field(8, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    z_dim: int | None = Field(None, ge=1)
+    w_dim: int | None = Field(None, ge=1)
+    mapping_layers: int = Field(4, ge=1)
+    channel_base: int | None = Field(None, ge=32)
+    channel_max: int | None = Field(None, ge=16)
+    minibatch_group: int = Field(4, ge=1)
+
+    learning_rate: float = Field(0.002, gt=0)
+    r1_gamma: float | None = Field(None, ge=0)
+    r1_every: int = Field(16, ge=1)
+    path_weight: float = Field(2.0, ge=0)
+    path_every: int = Field(4, ge=1)
+    path_decay: float = Field(0.01, gt=0, le=1)
+    path_batch_shrink: int = Field(2, ge=1)
+    style_mixing: float = Field(0.9, ge=0, le=1)
+    ema_kimg: float | None = Field(None, gt=0)
+    ema_rampup: float = Field(0.05, gt=0)
+
+    checkpoint_seconds: float = Field(60.0, gt=0, description="Time between checkpoints.")
+    snapshot_kimg: float | None = Field(None, gt=0, description="Thousand images between sample grids.")
+    keep_checkpoints: int = Field(2, ge=1)
+
+    def architecture(self) -> tuple[int, int, int, int]:
+        """Return (z_dim, w_dim, channel_base, channel_max) of resolved options.
+
+        Raises:
+            ValueError: If the options are not resolved.
+        """
+        if self.z_dim is None or self.w_dim is None or self.channel_base is None or self.channel_max is None:
+            raise ValueError("the options are not resolved: call resolve first")
+        return self.z_dim, self.w_dim, self.channel_base, self.channel_max
+
+
+BUDGETS = ("kimg", "minutes")
+
+
+def read_options(
+    values: dict[str, Any],
+    *,
+    begun: TrainOptions | None = None,
+    config: Path | None = None,
+    assignments: tuple[str, ...] = (),
+) -> TrainOptions:
+    """Merge a YAML file, `key=value` assignments and explicit values, later ones winning, and check them.
+
+    Args:
+        values: Explicit values; those that are None do not count.
+        begun: Options of the run that is resumed; they hold where nothing else is given, but for its budget.
+        config: YAML file with a mapping of options, or None.
+        assignments: Texts `key=value`; the value is read as YAML.
+
+    Raises:
+        UserError: If the file is not a mapping, or an option does not exist or has a wrong value.
+    """
+    merged = begun.model_dump(exclude=set(BUDGETS)) if begun else {}
+    merged |= _read_yaml(config) if config else {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write it as key=value")
+        merged[key.strip()] = _parse_yaml(value, f"--set {text}")
+    merged.update({key: value for key, value in values.items() if value is not None})
+    return check_options(merged)
+
+
+def check_options(values: dict[str, Any]) -> TrainOptions:
+    """Return the checked options.
+
+    Raises:
+        UserError: If an option does not exist (the nearest is suggested) or has a wrong value.
+    """
+    for key in values:
+        if key not in TrainOptions.model_fields:
+            near = difflib.get_close_matches(key, TrainOptions.model_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see `synthmed train --dry-run` for all of them"
+            raise UserError(f"there is no option {key!r}: {hint}")
+    try:
+        return TrainOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "options"
+        raise UserError(f"option {name} = {first.get('input')!r}: {first['msg'].lower()}") from None
+
+
+def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool = False) -> TrainOptions:
+    """Return the options with everything that follows from the slice size, the batch and the hardware filled in.
+
+    Args:
+        options: As the user gave them.
+        size: (height, width) of a slice.
+        accelerator: Whether a GPU or TPU does the work.
+    """
+    longer = max(size)
+    channel_max = options.channel_max or (128 if longer <= 64 else 256 if longer <= 128 else 512)
+    policy = resolve_precision(options.precision, accelerator=accelerator)
+    filled: dict[str, Any] = {
+        "channel_base": options.channel_base or 32 * longer,
+        "channel_max": channel_max,
+        "z_dim": options.z_dim or channel_max,
+        "w_dim": options.w_dim or channel_max,
+        # StyleGAN2's heuristic: the penalty grows with the pixels and shrinks with the batch.
+        "r1_gamma": 0.0002 * size[0] * size[1] / options.batch if options.r1_gamma is None else options.r1_gamma,
+        "ema_kimg": options.ema_kimg or options.batch * 10 / 32,
+        "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
+    }
+    return options.model_copy(update=filled)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    value = _parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: write a mapping of options, such as `batch: 16`")
+    return {str(key): entry for key, entry in value.items()}
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None

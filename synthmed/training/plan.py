@@ -1,0 +1,152 @@
+"""From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthmed.data.store import Store
+from synthmed.errors import UserError
+from synthmed.progress import Progress, silent
+from synthmed.training.checkpoint import save_checkpoint
+from synthmed.training.options import BUDGETS, TrainOptions, resolve
+from synthmed.training.run import DataSummary, Run
+from synthmed.training.trainer import Trainer
+
+DEFAULT_MINUTES = 20.0
+PHANTOM_MINUTES = 5.0
+# A mask has fewer planes and simpler statistics than an image: a third of the time is enough for it.
+MASK_SHARE = 1 / 3
+FREE_OPTIONS = (*BUDGETS, "checkpoint_seconds", "snapshot_kimg", "keep_checkpoints", "learning_rate")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run to train, and the mask generator that has to come first.
+
+    Attributes:
+        path: The run folder.
+        options: Resolved options.
+        store: The store.
+        mask: Plan of the mask generator of a `cond` run that was given none.
+        masks_from: Run whose mask generator a `cond` run takes over.
+    """
+
+    path: Path
+    options: TrainOptions
+    store: Store
+    mask: "TrainingPlan | None" = None
+    masks_from: Run | None = None
+
+
+def plan_training(
+    path: Path, options: TrainOptions, store: Store, *, masks_from: Path | None = None, begun: Run | None = None
+) -> TrainingPlan:
+    """Plan the training of a run.
+
+    Args:
+        path: The run folder.
+        options: As the user gave them.
+        store: The store to train on.
+        masks_from: Run of a mask generator, or of a `cond` run with one, to use in a `cond` run.
+        begun: The run in that folder, if it is to be resumed; its budget holds unless `options` have one.
+
+    Raises:
+        UserError: If `masks_from` does not fit.
+    """
+    adopted = begun is not None and begun.has_adopted_masks
+    options = resolve(_with_budget(options, store, begun), size=store.size)
+    if options.variant != "cond":
+        if masks_from:
+            raise UserError(f"--masks-from goes with --variant cond, not with {options.variant}")
+        return TrainingPlan(path, options, store)
+    if adopted:
+        return TrainingPlan(path, options, store)
+    if masks_from:
+        return TrainingPlan(path, options, store, masks_from=_fitting_mask_run(masks_from, store))
+    mask_options = options.model_copy(update={"variant": "mask"})
+    if options.minutes is not None:
+        mask_options = mask_options.model_copy(update={"minutes": options.minutes * MASK_SHARE})
+        options = options.model_copy(update={"minutes": options.minutes * (1 - MASK_SHARE)})
+    return TrainingPlan(path, options, store, mask=TrainingPlan(path / "mask-generator", mask_options, store))
+
+
+def execute(plan: TrainingPlan, *, resume: bool = False, progress: Progress | None = None) -> bool:
+    """Train what a plan says and return whether all of it is done (false: the user asked to stop).
+
+    Raises:
+        UserError: If the folder holds a run already and `resume` is not set, or the run there does not fit.
+    """
+    report = progress or silent
+    existing = (plan.path / "run.json").is_file()
+    if not existing and plan.path.is_dir() and any(plan.path.iterdir()) and not resume:
+        raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
+    if existing and not resume:
+        raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")
+    run = _resumed(plan) if existing else Run.create(plan.path, plan.options, DataSummary.of_store(plan.store))
+    with run.lock():
+        if plan.mask is not None:
+            finished = execute(plan.mask, resume=resume, progress=_named(report, "mask generator"))
+            if not finished:
+                return False
+        if plan.masks_from is not None:
+            _adopt_mask_generator(run, plan.masks_from)
+        return Trainer(run, plan.store, progress=report).train()
+
+
+def _with_budget(options: TrainOptions, store: Store, begun: Run | None) -> TrainOptions:
+    """Fill in the budget of the whole command: that of the run that was begun, else the default."""
+    if options.kimg is not None or options.minutes is not None:
+        return options
+    if begun is not None:
+        minutes = begun.options.minutes
+        if minutes is not None and begun.options.variant == "cond" and not begun.has_adopted_masks:
+            minutes /= 1 - MASK_SHARE
+        return options.model_copy(update={"kimg": begun.options.kimg, "minutes": minutes})
+    phantom = store.dataset.lower().startswith("phantom")
+    return options.model_copy(update={"minutes": PHANTOM_MINUTES if phantom else DEFAULT_MINUTES})
+
+
+def _resumed(plan: TrainingPlan) -> Run:
+    run = Run.open(plan.path)
+    for name, old in run.options.model_dump().items():
+        new = getattr(plan.options, name)
+        if name not in FREE_OPTIONS and new != old:
+            raise UserError(
+                f"{plan.path} was begun with {name} = {old}, not {new}: resume it with that or start another run"
+            )
+    run.options = plan.options
+    run.save()
+    return run
+
+
+def _fitting_mask_run(path: Path, store: Store) -> Run:
+    run = Run.open(path)
+    if run.options.variant == "cond":
+        run = Run.open(run.mask_generator)
+    if run.options.variant != "mask":
+        raise UserError(f"{path} has no mask generator: --masks-from wants a run of --variant mask, or of cond")
+    if (run.data.size, run.data.classes) != (store.size, tuple(store.classes)):
+        raise UserError(
+            f"{path} draws masks of {run.data.size[0]}x{run.data.size[1]} with classes {', '.join(run.data.classes)}, "
+            f"which is not what {store.path} holds: train a mask generator on that store"
+        )
+    held_out = set(store.hashes("val")) | set(store.hashes("test"))
+    if held_out & set(run.data.training_patients):
+        raise UserError(f"{path} was trained on patients that {store.path} keeps for validation or test: train another")
+    run.last_arrays()
+    return run
+
+
+def _adopt_mask_generator(run: Run, source: Run) -> None:
+    """Copy the mask generator's run file and last averaged weights, so that the `cond` run stands by itself."""
+    if (run.mask_generator / "run.json").is_file():
+        return
+    checkpoint, arrays, _ = source.last_arrays()
+    average: dict[str, Any] = {name: value for name, value in arrays.items() if name.startswith("average/")}
+    save_checkpoint(run.mask_generator / "checkpoints", average, checkpoint.state, keep=1)
+    # Written last: the presence of run.json says that the copy is complete.
+    Run.create(run.mask_generator, source.options, source.data, adopted=True)
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    return lambda done, total, note: progress(done, total, f"{name}, {note}")

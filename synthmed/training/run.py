@@ -1,0 +1,211 @@
+"""A run: the folder that training makes."""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from synthmed import __version__
+from synthmed.data.store import Store
+from synthmed.data.template import Template
+from synthmed.errors import UserError
+from synthmed.files import read_json, write_json
+from synthmed.training.checkpoint import Checkpoint, list_checkpoints
+from synthmed.training.options import TrainOptions
+
+RUN_FILE = "run.json"
+MASK_GENERATOR = "mask-generator"
+
+
+class DataSummary(BaseModel):
+    """What a run remembers of the store it was trained on.
+
+    Attributes:
+        store: Where the store was.
+        store_hash: Its content hash.
+        dataset: Name of the data set.
+        licence: Licence of the data set.
+        size: (height, width) of a slice.
+        channels: Names of the image channels.
+        classes: Names of the classes, background first.
+        slices: How many training slices there are.
+        training_patients: Content hashes of the training cases.
+        templates: Geometry and intensity scale of the training cases; they name nobody.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    store: str
+    store_hash: str
+    dataset: str
+    licence: str
+    size: tuple[int, int]
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    slices: int
+    training_patients: list[str]
+    templates: list[Template]
+
+    @classmethod
+    def of_store(cls, store: Store) -> "DataSummary":
+        """Summarise an open store."""
+        return cls(
+            store=str(store.path.resolve()),
+            store_hash=store.content_hash,
+            dataset=store.dataset,
+            licence=store.licence or "not stated",
+            size=store.size,
+            channels=tuple(store.channels),
+            classes=tuple(store.classes),
+            slices=len(store.indices("train")),
+            training_patients=store.training_hashes,
+            templates=store.templates(),
+        )
+
+
+class RunFile(BaseModel):
+    """Content of run.json.
+
+    Attributes:
+        adopted: Whether this is a mask generator that was copied from another run: it draws, but cannot be resumed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["synthmed-run"] = "synthmed-run"
+    format_version: Literal[1] = 1
+    synthmed: str = __version__
+    options: TrainOptions
+    data: DataSummary
+    adopted: bool = False
+
+
+class Run:
+    """An opened run folder.
+
+    Attributes:
+        path: The folder.
+        options: Resolved options.
+        data: What it was trained on.
+    """
+
+    def __init__(self, path: Path, content: RunFile):
+        self.path = path
+        self.content = content
+        self.options = content.options
+        self.data = content.data
+
+    @classmethod
+    def create(cls, path: Path, options: TrainOptions, data: DataSummary, *, adopted: bool = False) -> "Run":
+        """Write run.json into a new folder and return the run."""
+        run = cls(path, RunFile(options=options, data=data, adopted=adopted))
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            UserError: If the folder is no run or its run.json is damaged.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path} is no run: the folder does not exist; make one with `synthmed train --out {path}`")
+        if not (path / RUN_FILE).is_file():
+            raise UserError(f"{path} is no run: it has no {RUN_FILE}; name a folder that `synthmed train` made")
+        try:
+            return cls(path, RunFile.model_validate(read_json(path / RUN_FILE)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{path / RUN_FILE}: {where}: {first['msg'].lower()}; was it edited by hand?") from None
+
+    def save(self) -> None:
+        """Write run.json."""
+        self.content = self.content.model_copy(update={"options": self.options})
+        write_json(self.path / RUN_FILE, self.content.model_dump(mode="json"))
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def mask_generator(self) -> Path:
+        """Where a `cond` run keeps the run of its mask generator."""
+        return self.path / MASK_GENERATOR
+
+    @property
+    def has_adopted_masks(self) -> bool:
+        """Whether the mask generator of this `cond` run was copied from another run."""
+        return (self.mask_generator / RUN_FILE).is_file() and Run.open(self.mask_generator).content.adopted
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return the run's checkpoints, oldest first."""
+        return list_checkpoints(self.checkpoint_folder)
+
+    def last_arrays(self) -> tuple[Checkpoint, dict[str, Any], list[str]]:
+        """Return the newest checkpoint that can be read, its arrays, and a line for each newer one that could not.
+
+        Raises:
+            UserError: If there is none.
+        """
+        problems: list[str] = []
+        for checkpoint in reversed(self.checkpoints()):
+            try:
+                return checkpoint, checkpoint.arrays(), problems
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError(problems[0])
+        raise UserError(
+            f"{self.path} has no checkpoint yet: train it longer (`synthmed train --resume --out {self.path}`)"
+        )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run against a second process.
+
+        Raises:
+            UserError: If another process holds it.
+        """
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from None
+            yield
+
+
+def next_run_path(runs: Path, variant: str) -> Path:
+    """Return `runs/NNNNN-VARIANT` with the number after the highest there is."""
+    numbers = [int(match[1]) for path in runs.glob("*") if (match := re.match(r"(\d{5})-", path.name))]
+    return runs / f"{max(numbers, default=-1) + 1:05d}-{variant}"
+
+
+def find_latest_run(folder: Path, *, variant: str | None = None, with_checkpoint: bool = True) -> Path | None:
+    """Return the run at most two levels below `folder` that was written to last, or None.
+
+    Args:
+        folder: Where to look.
+        variant: Only runs of this variant, where given.
+        with_checkpoint: Only runs that can generate.
+    """
+    newest: tuple[float, Path] | None = None
+    for file in [*folder.glob(f"*/{RUN_FILE}"), *folder.glob(f"*/*/{RUN_FILE}")]:
+        if file.parent.name == MASK_GENERATOR:
+            continue
+        try:
+            run = Run.open(file.parent)
+        except UserError:
+            continue
+        states = [path.stat().st_mtime for path in run.checkpoint_folder.glob("step-*/state.json")]
+        if (variant and run.options.variant != variant) or (with_checkpoint and not states):
+            continue
+        newest = max(newest or (0.0, run.path), (max([*states, file.stat().st_mtime]), run.path))
+    return newest[1] if newest else None

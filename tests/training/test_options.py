@@ -1,0 +1,60 @@
+import pytest
+
+from synthmed.errors import UserError
+from synthmed.training.options import TrainOptions, read_options, resolve
+
+
+def test_later_sources_win(tmp_path):
+    """A user would train with other options than written on the command line."""
+    config = tmp_path / "options.yaml"
+    config.write_text("batch: 4\nr1_gamma: 3\nstyle_mixing: 0.5\n")
+    options = read_options(
+        {"variant": "base", "batch": 16, "kimg": None}, config=config, assignments=("r1_gamma=2.5", "batch=8")
+    )
+    assert (options.batch, options.r1_gamma, options.style_mixing) == (16, 2.5, 0.5)
+
+
+def test_resumed_options_hold_but_for_the_budget():
+    """A user would resume with other options, or stop at the old budget."""
+    begun = TrainOptions(variant="base", batch=4, kimg=1, seed=7)
+    options = read_options({"variant": "base", "kimg": 2.0}, begun=begun)
+    assert (options.batch, options.seed, options.kimg) == (4, 7, 2.0)
+    assert read_options({"variant": "base"}, begun=begun).kimg is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("lerning_rate=1", "did you mean learning_rate"),
+        ("batch=0", "option batch = 0"),
+        ("batch=many", "option batch = 'many'"),
+        ("batch", "key=value"),
+        ("batch=[", "not valid YAML"),
+        ("qqq=1", "--dry-run"),
+    ],
+)
+def test_wrong_options_are_named_in_one_line(assignment, words):
+    """A user would search for a spelling mistake."""
+    with pytest.raises(UserError, match=words) as caught:
+        read_options({"variant": "base"}, assignments=(assignment,))
+    assert "\n" not in str(caught.value)
+
+
+def test_configuration_that_is_no_mapping_is_refused(tmp_path):
+    """A user would train with defaults although a file was given."""
+    (tmp_path / "list.yaml").write_text("- batch\n")
+    with pytest.raises(UserError, match="mapping"):
+        read_options({"variant": "base"}, config=tmp_path / "list.yaml")
+    with pytest.raises(UserError, match=r"missing\.yaml"):
+        read_options({"variant": "base"}, config=tmp_path / "missing.yaml")
+
+
+def test_auto_settings_follow_the_published_heuristic_and_leave_given_values_alone():
+    """A user would lose either the defaults or the own choice."""
+    options = resolve(TrainOptions(variant="cond", batch=16, precision="float32"), size=(64, 64))
+    assert options.r1_gamma == pytest.approx(0.0002 * 64 * 64 / 16)
+    assert options.ema_kimg == pytest.approx(16 * 10 / 32)
+    assert options.architecture() == (128, 128, 2048, 128)
+    given = TrainOptions(variant="cond", r1_gamma=0.0, z_dim=7, precision="float32")
+    assert resolve(given, size=(64, 64)).r1_gamma == 0.0
+    assert resolve(given, size=(64, 64)).z_dim == 7

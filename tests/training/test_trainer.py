@@ -1,0 +1,158 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from synthmed.errors import UserError
+from synthmed.generation.bundle import load_bundle
+from synthmed.training.options import TrainOptions
+from synthmed.training.plan import execute, plan_training
+from synthmed.training.run import Run, find_latest_run, next_run_path
+
+SMALL = {"batch": 4, "channel_base": 256, "channel_max": 16, "precision": "float32", "seed": 3}
+
+
+def options(variant="base", **more):
+    return TrainOptions(variant=variant, **(SMALL | more))
+
+
+def train(path, store, variant="base", resume=False, masks_from=None, **more):
+    begun = Run.open(path) if resume and (path / "run.json").is_file() else None
+    plan = plan_training(path, options(variant, **more), store, masks_from=masks_from, begun=begun)
+    return execute(plan, resume=resume)
+
+
+def last_arrays(path):
+    return Run.open(path).last_arrays()[1]
+
+
+def test_stopped_and_resumed_training_gives_the_weights_of_undisturbed_training(store, tmp_path):
+    """A user would lose exact repetition: weights, average, optimisers, path mean and data order all count."""
+    train(tmp_path / "whole", store, kimg=0.04)
+    train(tmp_path / "cut", store, kimg=0.02)
+    train(tmp_path / "cut", store, kimg=0.04, resume=True)
+    whole, cut = last_arrays(tmp_path / "whole"), last_arrays(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert [name for name in whole if not np.array_equal(whole[name], cut[name])] == []
+
+
+@pytest.mark.slow
+def test_killed_training_resumes_to_the_same_weights(store, tmp_path):
+    """A user would lose a night's work to a power cut."""
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from synthmed.data.store import Store
+        from synthmed.training.options import TrainOptions
+        from synthmed.training.plan import execute, plan_training
+        from synthmed.training.run import Run
+        out = Path(sys.argv[1])
+        begun = Run.open(out) if (out / "run.json").is_file() else None
+        options = TrainOptions(variant="base", kimg=0.3, checkpoint_seconds=0.2, **{SMALL!r})
+        execute(plan_training(out, options, Store.open({str(store.path)!r}), begun=begun), resume=True)
+    """)
+    cut = tmp_path / "cut"
+    first = subprocess.Popen([sys.executable, "-c", script, str(cut)])
+    while not list(cut.glob("checkpoints/step-*/state.json")) and first.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    for path in (cut, tmp_path / "whole"):
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    whole, resumed = last_arrays(tmp_path / "whole"), last_arrays(cut)
+    assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
+
+
+def test_cond_trains_its_mask_generator_first_and_draws_pairs_by_itself(store, tmp_path):
+    """A user would have images without masks."""
+    assert train(tmp_path / "run", store, "cond", kimg=0.012)
+    bundle = load_bundle(tmp_path / "run")
+    drawn = bundle.sample(np.array([1, 2], np.int64), np.ones(2, np.float32))
+    assert drawn["image"].shape == (2, 32, 32, 2)
+    assert set(np.unique(drawn["mask"])) <= set(range(len(store.classes)))
+    assert sorted(bundle.info.training_patients) == store.training_hashes
+
+
+def test_cond_takes_over_a_mask_generator_and_stands_by_itself(store, tmp_path):
+    """A user would have to train the same mask generator again, or lose a run with another run's folder."""
+    train(tmp_path / "masks", store, "mask", kimg=0.012)
+    train(tmp_path / "run", store, "cond", kimg=0.012, masks_from=tmp_path / "masks")
+    seeds, psi = np.array([1, 2], np.int64), np.ones(2, np.float32)
+    alone = load_bundle(tmp_path / "masks").sample(seeds, psi)["mask"]
+    np.testing.assert_array_equal(load_bundle(tmp_path / "run").sample(seeds, psi)["mask"], alone)
+    assert train(tmp_path / "run", store, "cond", resume=True, kimg=0.016)
+
+
+def test_run_folder_tells_what_happened(store, tmp_path):
+    """A user would have weights without a history."""
+    train(tmp_path / "run", store, kimg=0.012)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["kimg"] == pytest.approx(0.012)
+    assert {"loss_generator", "loss_discriminator", "r1_penalty", "path_length", "seconds"} <= lines[-1].keys()
+    assert (tmp_path / "run" / "reals.png").is_file()
+    assert list((tmp_path / "run").glob("fakes-*.png"))
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    run = Run.open(tmp_path / "run")
+    assert run.options.z_dim is not None
+    assert run.data.training_patients == store.training_hashes
+
+
+def test_resuming_a_finished_run_does_nothing(store, tmp_path):
+    """A user would overtrain by pressing return twice."""
+    train(tmp_path / "run", store, kimg=0.008)
+    before = last_arrays(tmp_path / "run")
+    assert train(tmp_path / "run", store, kimg=0.008, resume=True)
+    after = last_arrays(tmp_path / "run")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(store, tmp_path):
+    """A user would lose the whole run to one bad file."""
+    train(tmp_path / "run", store, kimg=0.008)
+    train(tmp_path / "run", store, kimg=0.012, resume=True)
+    old, new = Run.open(tmp_path / "run").checkpoints()
+    (new.path / "arrays.npz").write_bytes(b"damaged")
+    checkpoint, _, problems = Run.open(tmp_path / "run").last_arrays()
+    assert checkpoint.path == old.path
+    assert str(new.path) in problems[0]
+
+
+def test_mistakes_with_run_folders_are_told_in_one_line(store, tmp_path):
+    """A user would overwrite a run or resume another one."""
+    train(tmp_path / "run", store, kimg=0.008)
+    with pytest.raises(UserError, match="--resume"):
+        train(tmp_path / "run", store, kimg=0.008)
+    with pytest.raises(UserError, match="begun with batch = 4, not 8"):
+        train(tmp_path / "run", store, kimg=0.02, resume=True, batch=8)
+    with pytest.raises(UserError, match="--variant cond"):
+        train(tmp_path / "other", store, kimg=0.008, masks_from=tmp_path / "run")
+    with pytest.raises(UserError, match="no mask generator"):
+        train(tmp_path / "other", store, "cond", kimg=0.008, masks_from=tmp_path / "run")
+    with pytest.raises(UserError, match="no run"):
+        Run.open(tmp_path / "nowhere")
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_processes_cannot_train_one_run(store, tmp_path):
+    """A user would mix two trainings in one folder."""
+    train(tmp_path / "run", store, kimg=0.008)
+    with Run.open(tmp_path / "run").lock(), pytest.raises(UserError, match="another process"):
+        train(tmp_path / "run", store, kimg=0.02, resume=True)
+
+
+def test_newest_run_is_found_and_numbers_go_up(store, tmp_path):
+    """A user who types `synthmed generate` would draw from an old generator."""
+    runs = tmp_path / "runs"
+    assert next_run_path(runs, "base") == runs / "00000-base"
+    train(runs / "00000-base", store, kimg=0.008)
+    train(runs / "00007-mask", store, "mask", kimg=0.008)
+    assert find_latest_run(tmp_path) == runs / "00007-mask"
+    assert find_latest_run(tmp_path, variant="base") == runs / "00000-base"
+    assert next_run_path(runs, "cond") == runs / "00008-cond"
