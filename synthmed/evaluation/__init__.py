@@ -1,0 +1,1 @@
+"""What synthetic images are worth: distance to real ones, masks, copies of training images."""
