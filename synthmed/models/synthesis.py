@@ -8,6 +8,20 @@ from synthmed.layers.fir import upsample
 from synthmed.models.pyramid import Pyramid, make_pyramid
 
 
+OUTSIDE_SLOPE = 0.1
+
+
+def leaky_clip(planes):
+    """Flatten mask planes outside [-1, 1] to a tenth of their slope.
+
+    Real masks are exactly flat. Linear planes are not, and a discriminator that tells them by their faint texture
+    teaches nothing about shapes; a softmax is flat, but where it saturates no gradient comes through, and a mask
+    generator that once drew background alone stays there. This keeps both: nearly flat, never without a gradient.
+    """
+    inside = ops.clip(planes, -1.0, 1.0)
+    return inside + OUTSIDE_SLOPE * (planes - inside)
+
+
 @keras.saving.register_keras_serializable(package="synthmed")
 class ToPlanes(keras.layers.Layer):
     """Features to output planes: a modulated 1 x 1 convolution without demodulation, in float32 from there on.
@@ -50,9 +64,7 @@ class SynthesisNetwork(keras.layers.Layer):
     Args:
         size: (height, width) of the slice.
         image_channels: Image planes of the output; linear.
-        mask_classes: Mask planes of the output, 0 for none; linear like the image. A softmax would make them
-            probabilities, but where it saturates no gradient comes through, and a mask generator that once drew
-            background alone never left it.
+        mask_classes: Mask planes of the output, 0 for none; see `leaky_clip`.
         condition_classes: Planes of the mask that is given, 0 for none.
         w_dim: Length of w.
         channel_base: Channels at a level, times its longer side.
@@ -141,7 +153,8 @@ class SynthesisNetwork(keras.layers.Layer):
             # The output of a level shares its style with the first convolution of the next one.
             skip = self.outputs[level](features, ws[:, step])
             planes = skip if planes is None else upsample(planes) + skip
-        return planes
+        image, mask = planes[..., : self.image_channels], planes[..., self.image_channels :]
+        return ops.concatenate([image, leaky_clip(mask)], axis=-1) if self.mask_classes else planes
 
     def _mask_pyramid(self, mask):
         levels = len(self.pyramid.sizes)

@@ -49,10 +49,10 @@ def test_configuration_that_is_no_mapping_is_refused(tmp_path):
         read_options({"variant": "base"}, config=tmp_path / "missing.yaml")
 
 
-def test_auto_settings_follow_the_published_heuristic_and_leave_given_values_alone():
+def test_auto_settings_follow_size_and_batch_and_leave_given_values_alone():
     """A user would lose either the defaults or the own choice."""
     options = resolve(TrainOptions(variant="cond", batch=16, precision="float32"), size=(64, 64))
-    assert options.r1_gamma == pytest.approx(0.0002 * 64 * 64 / 16)
+    assert options.r1_gamma == pytest.approx(0.002 * 64 * 64 / 16)
     assert options.ema_kimg == pytest.approx(16 * 10 / 32)
     assert options.architecture() == (128, 128, 2048, 128)
     given = TrainOptions(variant="cond", r1_gamma=0.0, z_dim=7, precision="float32")
