@@ -1,0 +1,1 @@
+"""From files to cases to prepared slices to tf.data."""

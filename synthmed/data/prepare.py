@@ -1,0 +1,223 @@
+"""From a data set to a store of normalised slices."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from synthmed import __version__
+from synthmed.data.inspect import Fingerprint, fingerprint, refuse_problems
+from synthmed.data.orientation import turn
+from synthmed.data.placement import place, plan_placement
+from synthmed.data.plan import make_plan
+from synthmed.data.readers import Case, CaseFiles, Dataset, load_case, read_dataset
+from synthmed.data.schema import CaseRecord, Manifest, Normalisation, Placement, Plan, Split
+from synthmed.data.shards import ShardWriter
+from synthmed.data.split import draw_split, keep_training_patients, read_split
+from synthmed.data.store import CLASS_COUNTS, MANIFEST, Store
+from synthmed.errors import UserError
+from synthmed.files import atomic_folder, sha256_file, sha256_json, write_json
+from synthmed.progress import Progress, silent
+
+WORKERS = 2
+AIR = -1.0
+"""Prepared value outside the source image: the lowest there is."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case as slices in store domain.
+
+    Attributes:
+        images: float32 `[n, H, W, C]` in [-1, 1].
+        labels: Class indices, uint8 `[n, H, W]`; None where the case has none.
+        normalisation: How intensities return.
+        placement: How slices return.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    normalisation: Normalisation
+    placement: Placement
+
+
+def prepare_case(case: Case, plan: Plan) -> PreparedCase:
+    """Return a case's slices as a plan asks.
+
+    Raises:
+        UserError: If the case has other channels or label values than the plan.
+    """
+    if case.images.shape[-1] != plan.channels:
+        raise UserError(f"{case.case} has {case.images.shape[-1]} channels, the plan asks for {plan.channels}")
+    placement = plan_placement(case.geometry, plan)
+    directions = {"source": placement.source_orientation, "target": placement.orientation}
+    images, normalisation = normalise(case.images, plan.percentiles)
+    images = place(turn(images, **directions), placement, plan.size, order=3, fill=AIR)
+    # Cubic splines overshoot at edges.
+    images = np.ascontiguousarray(np.moveaxis(np.clip(images, -1.0, 1.0), 2, 0))
+    labels = None
+    if case.labels is not None:
+        indices = turn(_class_indices(case, plan), **directions)
+        labels = np.ascontiguousarray(np.moveaxis(place(indices, placement, plan.size, order=0, fill=0), 2, 0))
+    return PreparedCase(images=images, labels=labels, normalisation=normalisation, placement=placement)
+
+
+def normalise(images: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, Normalisation]:
+    """Scale each channel of `[X, Y, Z, C]` so that the percentiles of its intensities are -1 and 1, and clip."""
+    scales, offsets = [], []
+    scaled = np.empty(images.shape, np.float32)
+    for channel in range(images.shape[-1]):
+        values = images[..., channel]
+        low, high = (float(value) for value in np.percentile(values, percentiles))
+        if not high > low:
+            # All but a few voxels have one value: only the whole range tells them apart.
+            low, high = float(values.min()), float(values.max())
+        scale, offset = ((high - low) / 2, (high + low) / 2) if high > low else (1.0, low + 1.0)
+        scaled[..., channel] = np.clip((values.astype(np.float64) - offset) / scale, -1.0, 1.0)
+        scales.append(scale)
+        offsets.append(offset)
+    return scaled, Normalisation(scale=tuple(scales), offset=tuple(offsets))
+
+
+def prepare(
+    dataset: Dataset | Path | str,
+    out: Path | str,
+    *,
+    axis: str | None = None,
+    size: tuple[int, int] | None = None,
+    spacing: tuple[float, float] | None = None,
+    split: tuple[float, float, float] | Path = (0.7, 0.15, 0.15),
+    train_patients: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Store:
+    """Check a data set, plan, and write a store of its slices; nothing is written before all is known to be in order.
+
+    Args:
+        dataset: From `read_dataset`, or its folder.
+        out: Folder of the store; it must not exist or be empty.
+        axis: Slicing axis, see `make_plan`.
+        size: Rows and columns of a slice, see `make_plan`.
+        spacing: Pixel size, see `make_plan`.
+        split: Fractions of patients for training, validation and test, or a JSON file of case names.
+        train_patients: How many training patients to keep; all by default.
+        seed: Of the random split and of the draw of training patients.
+        progress: Told after each case.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        UserError: If anything is wrong with the data set or an option, or `out` exists.
+    """
+    tell = progress or silent
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{out} exists already: choose another --out or remove it first")
+    if not isinstance(dataset, Dataset):
+        dataset = read_dataset(dataset)
+    patients = {case.case: case.patient for case in dataset.cases}
+    assigned = read_split(split, patients) if isinstance(split, Path) else draw_split(patients, split, seed)
+    assigned = keep_training_patients(assigned, patients, train_patients, seed)
+    total = len(dataset.cases) + len(assigned)
+    found = fingerprint(dataset, progress=lambda done, _, note: tell(done, total, note))
+    refuse_problems(found, dataset.path)
+    plan = make_plan(found, axis=axis, size=size, spacing=spacing)
+    with atomic_folder(out) as folder:
+        _write(dataset, found, plan, assigned, seed, folder, tell)
+    return Store.open(out)
+
+
+def _write(
+    dataset: Dataset,
+    found: Fingerprint,
+    plan: Plan,
+    assigned: dict[str, Split],
+    seed: int,
+    folder: Path,
+    tell: Progress,
+) -> None:
+    known = {case.case: case for case in found.cases}
+    chosen = [case for case in dataset.cases if case.case in assigned]
+    slices = [plan_placement(known[case.case].geometry, plan).shape[2] for case in chosen]
+    writer = ShardWriter(folder, slices, size=plan.size, channels=plan.channels)
+    records: list[CaseRecord] = []
+    counts: list[np.ndarray] = []
+    classes = len(plan.label_values)
+    for files, (prepared, hashes) in zip(chosen, _prepared(chosen, plan), strict=True):
+        assert prepared.labels is not None, "the fingerprint refuses cases without labels"
+        first = writer.add(prepared.images, prepared.labels)
+        counts.extend(np.bincount(label.ravel(), minlength=classes) for label in prepared.labels)
+        records.append(
+            CaseRecord(
+                case=files.case,
+                patient=files.patient,
+                split=assigned[files.case],
+                hash=known[files.case].hash,
+                files=hashes,
+                first=first,
+                slices=len(prepared.images),
+                geometry=known[files.case].geometry,
+                normalisation=prepared.normalisation,
+                placement=prepared.placement,
+            )
+        )
+        tell(len(dataset.cases) + len(records), len(dataset.cases) + len(chosen), "prepared")
+    np.save(folder / CLASS_COUNTS, np.array(counts, np.int64))
+    content = {
+        "dataset": dataset.name,
+        "licence": dataset.licence,
+        "channels": dataset.channels,
+        "classes": dataset.classes,
+        "plan": plan.model_dump(),
+        "seed": seed,
+        "cases": [record.model_dump() for record in records],
+        "shards": [shard.model_dump() for shard in writer.close()],
+    }
+    manifest = Manifest.model_validate(
+        {
+            **content,
+            "content_hash": sha256_json(content),
+            "version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        }
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _prepared(cases: list[CaseFiles], plan: Plan) -> Iterator[tuple[PreparedCase, dict[str, str]]]:
+    """Yield the cases in order, a few of them being worked on at a time so that memory stays bounded.
+
+    Threads suffice: decompression, filters and sorting release Python's lock.
+    """
+
+    def work(files: CaseFiles) -> tuple[PreparedCase, dict[str, str]]:
+        paths = [*files.images, *([files.label] if files.label else [])]
+        hashes = {f"{path.parent.name}/{path.name}": sha256_file(path) for path in paths}
+        return prepare_case(load_case(files), plan), hashes
+
+    waiting = iter(cases)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pending: list[Future[tuple[PreparedCase, dict[str, str]]]] = []
+        try:
+            pending.extend(pool.submit(work, files) for files in islice(waiting, WORKERS + 1))
+            while pending:
+                yield pending.pop(0).result()
+                pending.extend(pool.submit(work, files) for files in islice(waiting, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _class_indices(case: Case, plan: Plan) -> np.ndarray:
+    assert case.labels is not None
+    values = np.asarray(plan.label_values)
+    position = np.searchsorted(values, case.labels)
+    known = values[np.minimum(position, len(values) - 1)] == case.labels
+    if not known.all():
+        value = int(case.labels[~known].flat[0])
+        raise UserError(f"{case.case}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
+    return position.astype(np.uint8)

@@ -1,0 +1,75 @@
+"""Medical Segmentation Decathlon: dataset.json lists image and label files; several channels are a fourth axis.
+
+Source: http://medicaldecathlon.com, Simpson et al. 2019, arXiv:1902.09063.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from synthmed.data.readers.base import CaseFiles, Dataset, natural_key, visible_files
+from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
+from synthmed.errors import UserError
+
+ENDINGS = (".nii.gz", ".nii")
+
+
+class DecathlonReader:
+    """Reads the layout of the Medical Segmentation Decathlon."""
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether the folder has a dataset.json with "modality"."""
+        return (path / FILE).is_file() and "modality" in read_description(path)
+
+    def read(self, path: Path) -> Dataset:
+        """Return the training part of the set; files under `test` have no labels and are left out."""
+        content = read_description(path)
+        labels = content.get("labels")
+        if not isinstance(labels, dict):
+            raise UserError(f'{path / FILE}: "labels" must give each value its name, as {{"0": "background"}}')
+        classes, values = class_table([(str(name), value) for value, name in labels.items()], path)
+        cases = [_case(entry, path) for entry in _training(content, path)]
+        cases.sort(key=lambda case: natural_key(case.case))
+        names = [case.case for case in cases]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f'{path / FILE}: "training" lists {twice} twice')
+        ending = ".nii" if cases and cases[0].images[0].name.endswith(".nii") else ".nii.gz"
+        listed = {case.label for case in cases}
+        return Dataset(
+            path=path,
+            name=str(content.get("name") or path.name),
+            licence=licence_of(content),
+            layout="Medical Segmentation Decathlon",
+            channels=channel_names(content, "modality", path),
+            classes=classes,
+            label_values=values,
+            cases=cases,
+            orphans=[label for label in visible_files(path / "labelsTr", ending) if label not in listed],
+            file_ending=ending,
+        )
+
+
+def _training(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    entries = content.get("training")
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("image"), str) for entry in entries
+    ):
+        raise UserError(f'{path / FILE}: "training" must list {{"image": ..., "label": ...}} pairs')
+    return entries
+
+
+def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
+    image = _inside(path, entry["image"])
+    label = _inside(path, entry["label"]) if isinstance(entry.get("label"), str) else None
+    ending = next((ending for ending in ENDINGS if image.name.endswith(ending)), None)
+    if ending is None:
+        raise UserError(f"{path / FILE}: {entry['image']} is no NIfTI file (.nii.gz or .nii)")
+    case = image.name.removesuffix(ending)
+    return CaseFiles(case=case, patient=case, images=(image,), label=label if label and label.is_file() else None)
+
+
+def _inside(path: Path, name: str) -> Path:
+    joined = path / name
+    if not joined.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"{path / FILE}: {name} lies outside the data set")
+    return joined

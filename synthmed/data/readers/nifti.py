@@ -1,0 +1,131 @@
+"""NIfTI files as arrays and geometry."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from synthmed.data.orientation import axis_codes
+from synthmed.data.readers.base import Case, CaseFiles
+from synthmed.data.schema import Geometry
+from synthmed.errors import UserError
+
+# DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
+_LARGEST_RATIO = 1040
+_DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
+
+
+class NiftiVolume:
+    """An opened NIfTI file whose voxels are not read yet.
+
+    Attributes:
+        path: The file.
+        geometry: Where the volume lies.
+        channels: Length of its fourth axis, 1 where it has none.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            image: Any = nib.load(path)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist") from None
+        except _DAMAGED as error:
+            raise damaged(path, error) from None
+        if not isinstance(image, nib.Nifti1Image):
+            raise UserError(f"{path} is no NIfTI file: convert it to .nii.gz")
+        self._image = image
+        shape = tuple(int(extent) for extent in image.shape)
+        while len(shape) > 4 and shape[-1] == 1:
+            shape = shape[:-1]
+        if not 2 <= len(shape) <= 4 or 0 in shape:
+            raise UserError(f"{path} has the shape {shape}: an image has 2 or 3 axes and perhaps channels as a fourth")
+        if image.get_data_dtype().kind not in "iuf":
+            raise UserError(f"{path} stores {image.get_data_dtype()} voxels: convert them to whole or real numbers")
+        size = path.stat().st_size * (_LARGEST_RATIO if path.name.endswith(".gz") else 1)
+        if int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize > size:
+            raise damaged(path, "it is shorter than its header says")
+        self.channels = shape[3] if len(shape) == 4 else 1
+        self.geometry = self._geometry(shape)
+
+    def _geometry(self, shape: tuple[int, ...]) -> Geometry:
+        header = self._image.header
+        affine = self._image.affine
+        try:
+            axis_codes(affine)
+        except (ValueError, np.linalg.LinAlgError):
+            raise UserError(f"{self.path} has an affine that gives an axis no direction: mend its header") from None
+        qform_code = int(header["qform_code"])
+        zooms = [float(abs(value)) for value in header.get_zooms()[:3]] + [1.0]
+        try:
+            qform = header.get_qform() if qform_code > 0 else None
+            units = header.get_xyzt_units()
+        except _DAMAGED as error:
+            raise damaged(self.path, error) from None
+        return Geometry(
+            shape=(shape[0], shape[1], shape[2] if len(shape) > 2 else 1),
+            affine=_rows(affine),
+            qform=None if qform is None else _rows(qform),
+            zooms=(zooms[0], zooms[1], zooms[2]),
+            xyzt_units=(str(units[0]), str(units[1])),
+            qform_code=qform_code,
+            sform_code=int(header["sform_code"]),
+            dtype=str(self._image.get_data_dtype().newbyteorder("=")),
+        )
+
+    def voxels(self) -> np.ndarray:
+        """Read the voxels as float32 or, where the file stores whole numbers unscaled, that type: `[X, Y, Z, C]`.
+
+        Raises:
+            UserError: If the file is truncated or damaged.
+        """
+        try:
+            array = np.asarray(self._image.dataobj)
+        except _DAMAGED as error:
+            raise damaged(self.path, error) from None
+        if array.dtype.kind == "f":
+            # Beyond float32 becomes infinite and is then told as such.
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32)
+        return array.reshape(*self.geometry.shape, self.channels)
+
+
+def damaged(path: Path, reason: object) -> UserError:
+    """Return the error for a file that cannot be read."""
+    told = " ".join(str(reason).replace(str(path), path.name).split())[:120].rstrip(".") or type(reason).__name__
+    return UserError(f"{path} is truncated or damaged ({told}): copy or download it again")
+
+
+def load_nifti_case(files: CaseFiles) -> Case:
+    """Return a case from NIfTI files; all of them must have the same shape.
+
+    Raises:
+        UserError: If a file is missing, damaged, or does not fit the others.
+    """
+    volumes = [NiftiVolume(path) for path in files.images]
+    geometry = volumes[0].geometry
+    for volume in volumes[1:]:
+        if volume.geometry.shape != geometry.shape:
+            raise UserError(f"{volume.path} has the shape {volume.geometry.shape}, {files.images[0]} {geometry.shape}")
+    images = np.concatenate([volume.voxels().astype(np.float32) for volume in volumes], axis=-1)
+    return Case(case=files.case, images=images, labels=_labels(files, geometry), geometry=geometry)
+
+
+def _labels(files: CaseFiles, geometry: Geometry) -> np.ndarray | None:
+    if files.label is None:
+        return None
+    volume = NiftiVolume(files.label)
+    if volume.geometry.shape != geometry.shape or volume.channels != 1:
+        raise UserError(f"{files.label} has the shape {volume.geometry.shape}, its image {geometry.shape}")
+    values = volume.voxels()[..., 0]
+    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
+        raise UserError(f"{files.label} has values that are no whole numbers: write class numbers")
+    return values.astype(np.int64)
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in matrix)

@@ -1,0 +1,158 @@
+"""Prepared slices on disk: memory-mapped NumPy shards and a manifest."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
+from synthmed.data.template import Template, template_of
+from synthmed.errors import UserError
+from synthmed.files import read_json
+
+MANIFEST = "manifest.json"
+CLASS_COUNTS = "class_counts.npy"
+
+
+class Store:
+    """A store opened for reading. Slices are numbered from 0 over all cases and splits.
+
+    Attributes:
+        path: Folder of the store.
+        manifest: All that it says of itself.
+        size: Rows and columns of a slice.
+        channels: Names of the image channels.
+        classes: Names of the classes, background first; the position is the class index.
+        dataset: Name of the data set.
+        licence: Its licence.
+        spacing: Size of a pixel, (row, column).
+        plan: How cases were prepared.
+        content_hash: SHA-256 that stands for the content.
+        class_counts: Pixels of each class in each slice, int64 `[slices, classes]`.
+        slice_position: Where each slice lies along its case, float32 `[slices]` in 0..1.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self.manifest = manifest
+        self.plan: Plan = manifest.plan
+        self.size = manifest.plan.size
+        self.spacing = manifest.plan.spacing
+        self.channels = manifest.channels
+        self.classes = manifest.classes
+        self.dataset = manifest.dataset
+        self.licence = manifest.licence
+        self.content_hash = manifest.content_hash
+        self._firsts = np.array([case.first for case in manifest.cases], np.int64)
+        self._shard_firsts = np.array([shard.first for shard in manifest.shards], np.int64)
+        self._count = sum(case.slices for case in manifest.cases)
+        shape = (*self.size, len(self.channels))
+        self._images = [self._map(s.images, (s.slices, *shape), np.float32) for s in manifest.shards]
+        self._labels = [self._map(s.labels, (s.slices, *self.size), np.uint8) for s in manifest.shards]
+        counts = self._map(CLASS_COUNTS, (self._count, len(self.classes)), np.int64)
+        self.class_counts: np.ndarray = np.array(counts)
+        self.slice_position: np.ndarray = np.concatenate(
+            [(np.arange(case.slices, dtype=np.float32) + 0.5) / case.slices for case in manifest.cases]
+        )
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Store":
+        """Open the store in a folder.
+
+        Raises:
+            UserError: If there is none, or it is damaged or of a later version.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path} is no store: the folder does not exist; make one with `synthmed prepare`")
+        if not (path / MANIFEST).is_file():
+            raise UserError(f"{path} is no store: it has no {MANIFEST}; make one with `synthmed prepare`")
+        try:
+            manifest = Manifest.model_validate(read_json(path / MANIFEST))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "its top level"
+            raise UserError(
+                f"{path / MANIFEST} is no manifest of this version ({where}: {first['msg']}): prepare the set again"
+            ) from None
+        return cls(path, manifest)
+
+    def __len__(self) -> int:
+        """Return the number of slices in all splits."""
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self.manifest.cases)} cases, {self._count} slices, size={self.size})"
+
+    def indices(self, split: Split) -> np.ndarray:
+        """Return the numbers of a split's slices, int64, in the order of its cases."""
+        parts = [np.arange(case.first, case.first + case.slices, dtype=np.int64) for case in self.cases(split)]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Return slices as float32 `[n, H, W, C]` in [-1, 1], in the order of `indices`."""
+        return self._gather(self._images, indices, (*self.size, len(self.channels)), np.float32)
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """Return class indices as uint8 `[n, H, W]`, in the order of `indices`."""
+        return self._gather(self._labels, indices, self.size, np.uint8)
+
+    def cases(self, split: Split | None = None) -> list[CaseRecord]:
+        """Return the cases of a split, or all."""
+        return [case for case in self.manifest.cases if split is None or case.split == split]
+
+    def case_of(self, index: int) -> CaseRecord:
+        """Return the case that a slice belongs to."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"slice {index} is outside 0..{self._count - 1}")
+        return self.manifest.cases[int(np.searchsorted(self._firsts, index, side="right")) - 1]
+
+    def hashes(self, split: Split) -> list[str]:
+        """Return the content hashes of a split's cases, sorted: a patient is recognised by any of their images."""
+        return sorted({case.hash for case in self.cases(split)})
+
+    @property
+    def training_hashes(self) -> list[str]:
+        """Content hashes of the training cases, sorted."""
+        return self.hashes("train")
+
+    def templates(self) -> list[Template]:
+        """Return geometry and intensity scale of each training case, in their order."""
+        return [template_of(case) for case in self.cases("train")]
+
+    def _map(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        try:
+            array = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            raise UserError(f"{self.path / name} is missing or damaged: prepare the set again") from None
+        if array.shape != shape or array.dtype != dtype:
+            raise UserError(f"{self.path / name} is not what the manifest says: prepare the set again")
+        return array
+
+    def _gather(self, shards: list[np.ndarray], indices: np.ndarray, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        indices = np.asarray(indices, np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= self._count):
+            raise IndexError(f"slice numbers must be in 0..{self._count - 1}")
+        gathered: np.ndarray = np.empty((len(indices), *shape), dtype)
+        owner = np.searchsorted(self._shard_firsts, indices, side="right") - 1
+        for number in np.unique(owner):
+            mine = owner == number
+            gathered[mine] = shards[number][indices[mine] - self._shard_firsts[number]]
+        return gathered
+
+
+def find_latest_store(folder: Path | str) -> Path | None:
+    """Return the store that was written last in `folder` or at most two levels below it, or None."""
+    folder = Path(folder)
+    newest: tuple[str, Path] | None = None
+    for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
+        for path in sorted(folder.glob(pattern)):
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
+            try:
+                content = read_json(path)
+            except (UserError, OSError):
+                continue
+            if isinstance(content, dict) and content.get("format") == "synthmed-store":
+                newest = max(newest or ("", path.parent), (str(content.get("created", "")), path.parent))
+    return newest[1] if newest else None

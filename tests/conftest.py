@@ -1,0 +1,81 @@
+"""What every test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports TensorFlow: its logs would bury a failure.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Return the folder of real data sets named by SYNTHMED_TEST_DATA; without it the test is skipped."""
+    folder = os.environ.get("SYNTHMED_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real data: set SYNTHMED_TEST_DATA to its folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_info():
+    """Return a function from a variant to what a generator of 32 x 48 slices, two channels, three classes says."""
+    from synthmed.data.template import Template
+    from synthmed.generation.info import BundleInfo
+
+    def template(number: int) -> Template:
+        # Rows to posterior, columns to left, oblique by a little, and written in another order than drawn.
+        return Template(
+            affine=((0, -0.5, 0.1, float(number)), (-1.0, 0, 0, -7.0), (0, 0.05, 2.0, 3.0), (0, 0, 0, 1.0)),
+            orientation="RAS",
+            xyzt_units=("mm", "sec"),
+            qform_code=1,
+            sform_code=2,
+            scale=(100.0 + number, 0.5),
+            offset=(20.0, -3.0),
+            dtype="int16",
+        )
+
+    def make(variant: str) -> BundleInfo:
+        return BundleInfo(
+            name=f"tiny-{variant}",
+            variant=variant,
+            size=(32, 48),
+            channels=() if variant == "mask" else ("T1", "FLAIR"),
+            classes=("background", "anterior", "posterior"),
+            z_dim=16,
+            templates=[template(1), template(2)],
+            training_patients=["aa" * 32, "bb" * 32],
+            kimg=1.5,
+            model_hash="cc" * 32,
+            dataset="tiny set",
+            licence="CC0",
+            options={"data": "/home/somebody/store"},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_info):
+    """Return a function from a variant to an untrained generator bundle, as `tiny_info` describes it."""
+    from functools import cache
+
+    @cache
+    def make(variant: str):
+        import keras
+
+        from synthmed.generation.bundle import GeneratorBundle
+        from synthmed.models.generators import SliceGenerator
+
+        def generator(kind: str, seed: int):
+            keras.utils.set_random_seed(seed)
+            sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
+            return SliceGenerator(variant=kind, size=(32, 48), channels=2, classes=3, name=kind, **sizes)
+
+        masks = generator("mask", 2) if variant == "cond" else None
+        return GeneratorBundle(tiny_info(variant), generator(variant, 1), masks)
+
+    return make

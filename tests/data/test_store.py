@@ -1,0 +1,131 @@
+"""Tests of synthmed.data.store and of the shards behind it."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from synthmed.data import store as store_module
+from synthmed.data.prepare import prepare
+from synthmed.data.readers import read_dataset
+from synthmed.data.restore import restore_images
+from synthmed.data.store import Store, find_latest_store
+from synthmed.errors import UserError
+
+
+@pytest.fixture
+def store(nnunet_set, tmp_path) -> Store:
+    """Return a store of four small cases."""
+    return prepare(read_dataset(nnunet_set()), tmp_path / "store", split=(0.5, 0.25, 0.25))
+
+
+def test_slices_come_in_the_order_asked_for(store):
+    """Images and labels of a batch would not belong together."""
+    numbers = np.array([17, 0, 5, 5, 23])
+    images, labels = store.images(numbers), store.labels(numbers)
+    for place, number in enumerate(numbers):
+        np.testing.assert_array_equal(images[place], store.images(np.array([number]))[0])
+        np.testing.assert_array_equal(labels[place], store.labels(np.array([number]))[0])
+    assert images.shape == (5, *store.size, 2) and images.dtype == np.float32
+    assert labels.shape == (5, *store.size) and labels.dtype == np.uint8
+
+
+def test_splits_share_no_slice_and_no_hash(store):
+    """Test patients would be trained on."""
+    parts = [set(store.indices(split).tolist()) for split in ("train", "val", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(store) == 24
+    assert not set(store.training_hashes) & set(store.hashes("test") + store.hashes("val"))
+    for split in ("train", "val", "test"):
+        assert {store.case_of(int(number)).split for number in store.indices(split)} == {split}
+
+
+def test_positions_rise_along_each_case(store):
+    """A generator conditioned on the position would learn noise."""
+    for case in store.cases():
+        position = store.slice_position[case.first : case.first + case.slices]
+        assert position.dtype == np.float32
+        np.testing.assert_allclose(position, (np.arange(case.slices) + 0.5) / case.slices, rtol=1e-6)
+
+
+def test_numbers_outside_are_refused(store):
+    """Negative numbers would silently count from the end."""
+    for number in (-1, len(store)):
+        with pytest.raises(IndexError):
+            store.images(np.array([number]))
+        with pytest.raises(IndexError):
+            store.case_of(number)
+
+
+def test_several_shards_read_like_one(store, monkeypatch, tmp_path):
+    """Large stores, which span shards, would give other slices than small ones."""
+    slice_bytes = 4 * 2 * store.size[0] * store.size[1]
+    monkeypatch.setattr("synthmed.data.shards.SHARD_BYTES", 13 * slice_bytes)
+    split = prepare(read_dataset(tmp_path / "set"), tmp_path / "sharded", split=(0.5, 0.25, 0.25))
+    assert [shard.slices for shard in split.manifest.shards] == [12, 12]
+    numbers = np.random.default_rng(0).permutation(len(store))
+    np.testing.assert_array_equal(split.images(numbers), store.images(numbers))
+    np.testing.assert_array_equal(split.labels(numbers), store.labels(numbers))
+
+
+@pytest.mark.parametrize("name", ["images-00000.npy", "labels-00000.npy", "class_counts.npy"])
+def test_a_damaged_file_is_named(store, name):
+    """A broken copy would end in a traceback or, worse, in training on rubbish."""
+    path = store.path / name
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=name):
+        Store.open(store.path)
+
+
+def test_a_damaged_manifest_is_named(store):
+    """The user would not know which field of which file is wrong."""
+    manifest = store.path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["plan"]["size"] = "large"
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"manifest.json.*plan.size"):
+        Store.open(store.path)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    """Training would start on nothing."""
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="is no store"):
+            Store.open(path)
+
+
+def test_the_newest_store_is_found(store, tmp_path):
+    """`synthmed train` without --data would take an old store."""
+    assert find_latest_store(tmp_path) == store.path
+    newer = prepare(read_dataset(tmp_path / "set"), tmp_path / "deep" / "newer")
+    prepare(read_dataset(tmp_path / "set"), tmp_path / "far" / "too" / "deep")
+    os.utime(store.path / store_module.MANIFEST)
+    assert find_latest_store(tmp_path) == newer.path
+    assert find_latest_store(newer.path) == newer.path
+    assert find_latest_store(tmp_path / "set") is None
+
+
+def test_templates_name_nobody(store):
+    """A shipped generator would carry the names of its training cases."""
+    text = "".join(template.model_dump_json() for template in store.templates())
+    assert len(store.templates()) == 2
+    assert "case" not in text and not any(case.hash in text for case in store.cases())
+
+
+def test_a_template_writes_a_slice_where_its_case_lies(store, affine_of):
+    """Synthetic cases would lie beside real ones in a viewer, or mirrored in a training set."""
+    record, template = store.cases("train")[0], store.templates()[0]
+    middle = record.slices // 2
+    image = store.images(np.array([record.first + middle]))[0, ..., 0]
+    volume, affine = template.volume(image)
+    np.testing.assert_allclose(np.abs(np.diag(affine)[:3]), [1.0, 1.0, 3.0])
+    # The source is RAS, so that voxel (i, j) of slice k and the padded volume share axes but for the origin.
+    source = affine_of((1.0, 1.0, 3.0), "RAS")
+    shift = np.round(np.linalg.solve(source, affine)[:3, 3]).astype(int)
+    assert shift[2] == middle and volume.shape[2] == 1
+    numbers = np.arange(record.first, record.first + record.slices)
+    restored = restore_images(record, store.images(numbers))[..., middle, 0]
+    scale, offset = template.scale[0], template.offset[0]
+    i, j = -shift[0], -shift[1]
+    own = volume[i : i + restored.shape[0], j : j + restored.shape[1], 0] * scale + offset
+    np.testing.assert_allclose(own, restored, rtol=1e-4, atol=1e-2)
