@@ -7,7 +7,6 @@ from synthmed.layers import EqualizedDense, ModulatedConv2D, StyledConv2D
 from synthmed.layers.fir import upsample
 from synthmed.models.pyramid import Pyramid, make_pyramid
 
-
 OUTSIDE_SLOPE = 0.1
 
 
