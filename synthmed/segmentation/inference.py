@@ -1,0 +1,59 @@
+"""From prepared slices to class probabilities, and how well they match on whole cases."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from synthmed.data.schema import Split
+from synthmed.data.store import Store
+from synthmed.segmentation.metrics import dice
+
+
+class SlicePredictor:
+    """Applies a network in batches of one size, so that a slice's result does not depend on what comes with it.
+
+    Args:
+        network: Gives logits `[batch, H, W, classes]` for images `[batch, H, W, C]`.
+        batch: Slices at a time; the last batch is padded.
+    """
+
+    def __init__(self, network: keras.Model, *, batch: int = 32):
+        self.batch = batch
+        self._probabilities = tf.function(lambda images: tf.nn.softmax(network(images, training=False), axis=-1))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return class probabilities, float32 `[n, H, W, classes]`, of slices `[n, H, W, C]`."""
+        parts = []
+        for first in range(0, len(images), self.batch):
+            part = images[first : first + self.batch]
+            missing = self.batch - len(part)
+            padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+            parts.append(self._probabilities(tf.constant(padded, tf.float32)).numpy()[: len(part)])
+        return np.concatenate(parts)
+
+
+def validate(predictor: SlicePredictor, store: Store, split: Split) -> dict[str, Any]:
+    """Return Dice on whole cases of a split, in the store's geometry.
+
+    Returns:
+        "dice": mean over the foreground classes of the mean over cases; "classes": the mean of each; "cases": how many
+        cases. A class that is in neither map of a case does not count there (see `metrics`).
+    """
+    rows = []
+    for case in store.cases(split):
+        numbers = np.arange(case.first, case.first + case.slices)
+        predicted = predictor(store.images(numbers)).argmax(-1)
+        reference = store.labels(numbers)
+        rows.append([dice(predicted == index, reference == index) for index in range(1, len(store.classes))])
+    table = np.asarray(rows, float)
+    known = ~np.isnan(table)
+    sums = np.where(known, table, 0.0).sum(0)
+    means = [float(total / count) if count else None for total, count in zip(sums, known.sum(0), strict=True)]
+    present = [mean for mean in means if mean is not None]
+    return {
+        "dice": float(np.mean(present)) if present else None,
+        "classes": dict(zip(store.classes[1:], means, strict=True)),
+        "cases": len(rows),
+    }

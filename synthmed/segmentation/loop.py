@@ -1,0 +1,157 @@
+"""The steps of one U-Net training and what happens between them: log, validation, checkpoints."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from synthmed.data.store import Store
+from synthmed.errors import UserError
+from synthmed.progress import Progress
+from synthmed.segmentation.blend import SyntheticSlices, blended_batches
+from synthmed.segmentation.engine import SegmentationEngine
+from synthmed.segmentation.inference import SlicePredictor, validate
+from synthmed.segmentation.run import CHECKPOINTS, SegmentationRun
+from synthmed.training.checkpoint import Checkpoint, list_checkpoints, remove_leftovers, save_checkpoint
+from synthmed.training.stopping import stop_on_signal
+
+KEPT_CHECKPOINTS = 2
+
+
+class TrainingLoop:
+    """One training, from its last checkpoint or its beginning.
+
+    Args:
+        run: Where it is recorded.
+        store: Real slices.
+        numbers: Slices of the store to train on.
+        synthetic: Slices to blend in, or None.
+        report: Told after each step.
+    """
+
+    def __init__(
+        self,
+        run: SegmentationRun,
+        store: Store,
+        numbers: np.ndarray,
+        synthetic: SyntheticSlices | None,
+        *,
+        report: Progress,
+    ):
+        self.run, self.store, self.numbers, self.synthetic, self.report = run, store, numbers, synthetic, report
+        self.options = run.record.options
+        self.engine = SegmentationEngine(
+            self.options,
+            size=store.size,
+            channels=len(store.channels),
+            classes=len(store.classes),
+            policy=run.record.policy,
+        )
+        self.predictor = SlicePredictor(self.engine.average, batch=self.options.batch)
+        # All that the rest of the training depends on besides variables.
+        self.step = 0
+        self.best: float | None = None
+        self.window: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def go(self) -> None:
+        """Do all steps that are left and keep the result; when asked to stop, keep a checkpoint instead."""
+        self._restore()
+        saved = last = time.monotonic()
+        batches = self._batches(self.step)
+        with stop_on_signal() as stop:
+            while self.step < self.options.steps and not stop:
+                self._do_step(next(batches))
+                now = time.monotonic()
+                self.seconds, last = self.seconds + now - last, now
+                note = self._between_steps()
+                if now - saved >= self.options.checkpoint_seconds:
+                    self._save()
+                    saved = now
+                self.report(self.step, self.options.steps, note)
+            self._save()
+            if self.step == self.options.steps:
+                self.run.save(self.engine.average, "last")
+
+    def _batches(self, start: int) -> Iterator[dict[str, Any]]:
+        options = self.options
+        return iter(
+            blended_batches(
+                self.store,
+                self.numbers,
+                self.synthetic,
+                batch=options.batch,
+                ratio=options.ratio,
+                seed=options.seed,
+                augmentation=options.augmentation,
+                start=start,
+            )
+        )
+
+    def _do_step(self, batch: dict[str, Any]) -> None:
+        values = self.engine.step(self.step, batch)
+        self.step += 1
+        if not math.isfinite(values["loss"]):
+            raise UserError(
+                f"the loss of {self.run.path} is not finite at step {self.step}: try a lower --learning-rate or "
+                "--precision float32"
+            )
+        self.window.append(values)
+
+    def _between_steps(self) -> str:
+        """Write the log and validate as these fall due; return the newest figure in a few words."""
+        options = self.options
+        note = f"loss {self.window[-1]['loss']:.3f}"
+        at_end = self.step == options.steps
+        if self.step % options.log_every == 0 or at_end:
+            means = {name: float(np.mean([values[name] for values in self.window])) for name in self.window[0]}
+            self.run.log({"step": self.step, **means, "seconds": round(self.seconds, 2)})
+            self.window = []
+        assert options.validate_every is not None, "resolved before the run was made"
+        if self.step % options.validate_every == 0 or at_end:
+            self._validate()
+        return note if self.best is None else f"{note}, best validation Dice {self.best:.3f}"
+
+    def _validate(self) -> None:
+        if not self.store.cases("val"):
+            return
+        result = validate(self.predictor, self.store, "val")
+        self.run.log({"step": self.step, "validation": result})
+        score = result["dice"]
+        if score is not None and (self.best is None or score > self.best):
+            self.best = score
+            self.run.save(self.engine.average, "best")
+
+    def _save(self) -> None:
+        arrays = {name: variable.numpy() for name, variable in self.engine.state().items()}
+        state = {"step": self.step, "best": self.best, "window": self.window, "seconds": self.seconds}
+        save_checkpoint(self.run.path / CHECKPOINTS, arrays, state, keep=KEPT_CHECKPOINTS)
+
+    def _restore(self) -> None:
+        folder = self.run.path / CHECKPOINTS
+        remove_leftovers(folder)
+        newest = _newest_readable(list_checkpoints(folder))
+        if newest is not None:
+            checkpoint, arrays = newest
+            variables = self.engine.state()
+            if set(arrays) != set(variables):
+                raise UserError(f"{checkpoint.path} belongs to another network: choose another --out")
+            for name, variable in variables.items():
+                variable.assign(arrays[name])
+            state = checkpoint.state
+            self.step, self.best, self.window = state["step"], state["best"], state["window"]
+            self.seconds = state["seconds"]
+        self.run.cut_log(self.step)
+
+
+def _newest_readable(checkpoints: list[Checkpoint]) -> tuple[Checkpoint, dict[str, np.ndarray]] | None:
+    for checkpoint in reversed(checkpoints):
+        try:
+            return checkpoint, checkpoint.arrays()
+        except UserError:
+            # A failing disk may have spoilt the newest; the one before it costs some steps and gives the same result.
+            if checkpoint is checkpoints[0]:
+                raise
+    return None

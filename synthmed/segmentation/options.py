@@ -1,0 +1,76 @@
+"""The options of a U-Net training, and how they are checked."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synthmed.errors import UserError
+from synthmed.segmentation.augment import Augmentation
+
+DEFAULT_RATIO = 0.5
+"""Synthetic slices for each real one where a synthetic set is given and no ratio is: a third of each batch."""
+
+
+class SegmentOptions(BaseModel):
+    """Options of one U-Net training; a run folder holds all of them.
+
+    Attributes:
+        seed: Of initial weights, order of slices and augmentation.
+        steps: Gradient steps, the same for every ratio.
+        batch: Slices a step, real and synthetic together.
+        ratio: Synthetic slices for each real slice; 0 is real only, infinity is synthetic only.
+        train_patients: Use this many of the store's training patients; None for all.
+        width: Channels of the U-Net at full resolution.
+        levels: Resolutions of the U-Net; None derives them from the size of the slices.
+        learning_rate: Highest rate of AdamW, reached after the warm-up, then decaying to 0 along a cosine.
+        warmup: Share of the steps over which the rate rises from 0.
+        weight_decay: Of AdamW, on convolution kernels alone.
+        average: Decay a step of the moving average of the weights, which is what is validated and kept.
+        precision: "auto" takes bfloat16 where the hardware has it.
+        validate_every: Steps between validations on whole validation patients; None for a fifth of the steps.
+        keep: Whether prediction uses the weights after the last step or those of the best validation.
+        log_every: Steps that one line of the log stands for.
+        checkpoint_seconds: Time between checkpoints.
+        augmentation: What is done to each training slice, real or synthetic.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    steps: int = Field(500, ge=1)
+    batch: int = Field(32, ge=1)
+    ratio: float = Field(0.0, ge=0)
+    train_patients: int | None = Field(None, ge=1)
+    width: int = Field(24, ge=1)
+    levels: int | None = Field(None, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(1e-2, ge=0)
+    average: float = Field(0.99, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    validate_every: int | None = Field(None, ge=1)
+    keep: Literal["last", "best"] = "last"
+    log_every: int = Field(10, ge=1)
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    augmentation: Augmentation = Augmentation()
+
+
+def check_options(values: dict[str, Any], *, begun: SegmentOptions | None = None) -> SegmentOptions:
+    """Return the checked options.
+
+    Args:
+        values: What was given; None counts as not given.
+        begun: Options of a run that is to be resumed, which stand in for what was not given.
+
+    Raises:
+        UserError: If an option does not exist or has a wrong value.
+    """
+    known = begun.model_dump() if begun else {}
+    try:
+        return SegmentOptions.model_validate(
+            known | {name: value for name, value in values.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UserError(f"--{name} {first.get('input')}: {first['msg'].lower()}") from None

@@ -1,0 +1,169 @@
+"""From images as people have them to label maps in the geometry of those images."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from synthmed.data.orientation import turn
+from synthmed.data.placement import unplace
+from synthmed.data.schema import Geometry, Placement, Split
+from synthmed.data.store import MANIFEST, Store
+from synthmed.errors import UserError
+from synthmed.files import atomic_folder
+from synthmed.progress import Progress, silent
+from synthmed.segmentation.run import SegmentationRun, Weights
+
+if TYPE_CHECKING:
+    from synthmed.data.readers import CaseFiles
+
+ENDING = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A case ready for the network.
+
+    Attributes:
+        case: Name of the case.
+        images: float32 `[n, H, W, C]` in [-1, 1].
+        geometry: Of the source volume.
+        placement: How slices return to it.
+    """
+
+    case: str
+    images: np.ndarray
+    geometry: Geometry
+    placement: Placement
+
+
+def predict(
+    run: SegmentationRun,
+    source: Path | str,
+    out: Path | str,
+    *,
+    split: Split = "test",
+    weights: Weights | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write a label map `CASE.nii.gz` for each case of `source`, with the shape, place and label values of its source.
+
+    Args:
+        run: A trained U-Net.
+        source: A store, of which one split is taken; a data set folder; a folder of images; or one image file.
+        out: Folder for the label maps; it must not exist or be empty, and appears when all of them are written.
+        split: Which cases of a store.
+        weights: Which weights; by default those that the run was told to keep.
+        precision: Number format to compute with; "auto" takes bfloat16 where the hardware has it.
+        batch: Slices at a time.
+        progress: Told after each case.
+
+    Returns:
+        The files, in the order of the cases.
+
+    Raises:
+        UserError: If the source does not fit the run, a file cannot be read, or `out` exists.
+    """
+    from keras.distribution import list_devices
+
+    from synthmed.hardware import resolve_precision
+    from synthmed.segmentation.inference import SlicePredictor
+
+    report = progress or silent
+    count, cases = _cases(run, Path(source), split)
+    accelerator = any(not device.startswith("cpu") for device in list_devices())
+    network = run.load(weights, policy=resolve_precision(precision, accelerator=accelerator))
+    predictor = SlicePredictor(network, batch=batch)
+    written = []
+    with atomic_folder(out) as folder:
+        for number, case in enumerate(cases, start=1):
+            labels = source_labels(predictor(case.images), case.placement)
+            _write(labels, run.record.plan.label_values, case.geometry, folder / f"{case.case}{ENDING}")
+            written.append(Path(out) / f"{case.case}{ENDING}")
+            report(number, count, case.case)
+    return written
+
+
+def source_labels(probabilities: np.ndarray, placement: Placement) -> np.ndarray:
+    """Return class indices `[X, Y, Z]` in the source's axes from class probabilities `[n, H, W, K]`.
+
+    Probabilities are resampled, not labels: the boundary then lies between pixels where it was predicted to lie.
+    """
+    foreground = np.moveaxis(probabilities[..., 1:], 0, 2)
+    turned = unplace(foreground, placement, order=1, fill=0.0)
+    background = 1.0 - turned.sum(-1, keepdims=True)
+    labels = np.concatenate([background, turned], axis=-1).argmax(-1).astype(np.uint8)
+    return np.ascontiguousarray(turn(labels, source=placement.orientation, target=placement.source_orientation))
+
+
+def _cases(run: SegmentationRun, source: Path, split: Split) -> tuple[int, Iterator[Slices]]:
+    if (source / MANIFEST).is_file():
+        store = Store.open(source)
+        _check_store(run, store)
+        records = store.cases(split)
+        if not records:
+            raise UserError(f"{source} has no {split} patients: choose another --split")
+        return len(records), _from_store(store, split)
+    files = _image_files(run, source)
+    return len(files), _from_files(run, files)
+
+
+def _from_store(store: Store, split: Split) -> Iterator[Slices]:
+    for record in store.cases(split):
+        images = store.images(np.arange(record.first, record.first + record.slices))
+        yield Slices(record.case, images, record.geometry, record.placement)
+
+
+def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slices]:
+    from synthmed.data.prepare import prepare_case
+    from synthmed.data.readers import load_case
+
+    for case_files in files:
+        case = load_case(case_files)
+        if not np.isfinite(case.images).all():
+            raise UserError(f"{case_files.images[0]} holds NaN or infinite values: replace them")
+        prepared = prepare_case(case, run.record.plan)
+        yield Slices(case.case, prepared.images, case.geometry, prepared.placement)
+
+
+def _image_files(run: SegmentationRun, source: Path) -> "list[CaseFiles]":
+    """Return the cases without their labels: predicting must not fail for a label that it does not need."""
+    from synthmed.data.readers import CaseFiles, read_images
+
+    if source.is_file():
+        name = re.sub(r"(_0000)?\.nii(\.gz)?$", "", source.name)
+        return [CaseFiles(case=name, patient=name, images=(source,))]
+    if not source.is_dir():
+        raise UserError(f"{source} does not exist: give a store, a data set, a folder of images or an image")
+    found = read_images(source, len(run.record.channels))
+    return [CaseFiles(case=files.case, patient=files.patient, images=files.images) for files in found]
+
+
+def _check_store(run: SegmentationRun, store: Store) -> None:
+    for name, mine, theirs in (
+        ("channels", run.record.channels, store.channels),
+        ("classes", run.record.classes, store.classes),
+        *(
+            (field, getattr(run.record.plan, field), getattr(store.plan, field))
+            for field in type(store.plan).model_fields
+        ),
+    ):
+        if mine != theirs:
+            raise UserError(
+                f"{store.path} was prepared with {name} {theirs}, {run.path} was trained with {mine}: "
+                "give the data set itself instead of its store"
+            )
+
+
+def _write(labels: np.ndarray, values: tuple[int, ...], geometry: Geometry, path: Path) -> None:
+    import nibabel
+
+    from synthmed.data.restore import as_nifti
+
+    dtype = np.uint8 if max(values) < 256 else np.int32
+    nibabel.save(as_nifti(np.asarray(values, dtype)[labels], geometry), path)

@@ -1,0 +1,160 @@
+"""Training the U-Net on real slices, or on real and synthetic ones."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from synthmed.data.schema import CaseRecord, Split
+from synthmed.data.split import keep_training_patients
+from synthmed.data.store import Store
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.errors import UserError
+from synthmed.files import sha256_json
+from synthmed.hardware import resolve_precision
+from synthmed.progress import Progress, silent
+from synthmed.segmentation.blend import SyntheticSlices, batch_parts, fitting_slices
+from synthmed.segmentation.options import SegmentOptions
+from synthmed.segmentation.run import RunRecord, SegmentationRun, SyntheticRecord
+
+
+def train(
+    store: Store,
+    out: Path | str,
+    options: SegmentOptions,
+    *,
+    synthetic: SyntheticSet | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> SegmentationRun:
+    """Train a U-Net and keep its weights, log and checkpoints in a run folder.
+
+    Same store, synthetic set, options and machine: same weights, whether or not the training was interrupted.
+
+    Args:
+        store: Real slices; its training patients are trained on, its validation patients are watched.
+        out: The run folder.
+        options: See `SegmentOptions`.
+        synthetic: Slices to blend in where `options.ratio` is above 0.
+        resume: Go on from the last checkpoint in `out`; from the beginning where there is none, and not at all where
+            the training is complete.
+        progress: Told after each step.
+
+    Returns:
+        The run; `finished` is false where the process was asked to stop before the last step.
+
+    Raises:
+        UserError: If the synthetic set does not fit, `out` holds something else, or the loss is no longer finite.
+    """
+    from synthmed.segmentation.loop import TrainingLoop
+
+    out = Path(out)
+    _check_out(out, resume=resume)
+    slices = _synthetic_slices(store, synthetic, options)
+    cases = training_cases(store, options.train_patients)
+    record = _record(store, cases, synthetic if slices else None, options)
+    run = _open_or_create(out, record)
+    if not run.finished:
+        numbers = np.concatenate([np.arange(case.first, case.first + case.slices) for case in cases])
+        TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
+    return run
+
+
+def training_cases(store: Store, patients: int | None) -> list[CaseRecord]:
+    """Return the store's training cases, or those of `patients` of its training patients, smaller draws within larger.
+
+    The rule is that of `synthmed prepare --train-patients` with the store's seed.
+
+    Raises:
+        UserError: If there are fewer patients than asked for.
+    """
+    cases = store.cases("train")
+    patient_of = {case.case: case.patient for case in cases}
+    split: dict[str, Split] = dict.fromkeys(patient_of, "train")
+    kept = keep_training_patients(split, patient_of, patients, store.manifest.seed)
+    return [case for case in cases if case.case in kept]
+
+
+def unseen_patients(run: SegmentationRun) -> int:
+    """Return how many patients taught the generators of the run's synthetic slices but not its U-Net.
+
+    Above 0, a comparison with a U-Net on the same real patients credits synthesis with what more patients gave.
+    """
+    synthetic = run.record.synthetic
+    return len(set(synthetic.training_patients) - set(run.record.training_patients)) if synthetic else 0
+
+
+def _synthetic_slices(store: Store, synthetic: SyntheticSet | None, options: SegmentOptions) -> SyntheticSlices | None:
+    batch_parts(options.batch, options.ratio)
+    if options.ratio == 0:
+        return None
+    if synthetic is None:
+        raise UserError(f"--ratio {options.ratio:g} needs synthetic slices: give --synthetic DIR")
+    return fitting_slices(synthetic, store)
+
+
+def _record(
+    store: Store, cases: list[CaseRecord], synthetic: SyntheticSet | None, options: SegmentOptions
+) -> RunRecord:
+    from keras.distribution import list_devices
+
+    from synthmed.models.unet import levels_for
+
+    accelerator = any(not device.startswith("cpu") for device in list_devices())
+    policy = resolve_precision(options.precision, accelerator=accelerator)
+    if options.keep == "best" and not store.cases("val"):
+        raise UserError(
+            f"{store.path} has no validation patients, which --keep best needs: give prepare another --split"
+        )
+    resolved = options.model_copy(
+        update={
+            "levels": options.levels or levels_for(store.size),
+            "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),
+            "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
+        }
+    )
+    return RunRecord(
+        options=resolved,
+        policy=policy,
+        store=str(store.path.resolve()),
+        dataset=store.dataset,
+        licence=store.licence,
+        channels=store.channels,
+        classes=store.classes,
+        plan=store.plan,
+        store_hash=store.content_hash,
+        training_patients=tuple(sorted({case.hash for case in cases})),
+        validation_patients=tuple(store.hashes("val")),
+        batch_parts=batch_parts(options.batch, options.ratio),
+        synthetic=_synthetic_record(synthetic),
+    )
+
+
+def _synthetic_record(synthetic: SyntheticSet | None) -> SyntheticRecord | None:
+    if synthetic is None:
+        return None
+    return SyntheticRecord(
+        folder=str(synthetic.folder.resolve()),
+        slices=len(synthetic),
+        models=tuple(sorted({str(sidecar.get("model_hash", "")) for sidecar in synthetic.sidecars})),
+        training_patients=tuple(sorted(synthetic.training_hashes)),
+        hash=sha256_json(synthetic.sidecars),
+    )
+
+
+def _check_out(out: Path, *, resume: bool) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not resume):
+        raise UserError(f"{out} exists already: add --resume to go on with it, or choose another --out")
+
+
+def _open_or_create(out: Path, record: RunRecord) -> SegmentationRun:
+    if not out.exists() or not any(out.iterdir()):
+        return SegmentationRun.create(out, record)
+    run = SegmentationRun.open(out)
+    old, new = run.record.comparable(), record.comparable()
+    differing = [name for name in new if new[name] != old[name]]
+    if differing:
+        raise UserError(
+            f"{out} was begun with other settings ({', '.join(differing)}): resume with those, or choose another --out"
+        )
+    return run

@@ -1,0 +1,119 @@
+"""Scoring of folders: matching by name, names of classes, means, refusals."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from synthmed.errors import UserError
+from synthmed.segmentation.score import score_folders, write_scores
+
+
+def write(path, values, *, affine=None):
+    """Write a NIfTI label map."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(values, np.uint8), np.eye(4) if affine is None else affine), path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two cases: `a` has both classes, `b` the first alone, and class 2 is missed in `a`."""
+    reference = np.zeros((6, 5, 4))
+    reference[1:3, 1:4, 1:3] = 1
+    only_first = reference.copy()
+    reference[4, 1:4] = 2
+    predicted = np.where(reference == 1, 1, 0)
+    write(tmp_path / "set" / "labelsTr" / "a.nii.gz", reference)
+    write(tmp_path / "set" / "labelsTr" / "b.nii.gz", only_first)
+    write(tmp_path / "set" / "labelsTr" / "unused.nii.gz", only_first)
+    write(tmp_path / "predicted" / "a.nii.gz", predicted)
+    write(tmp_path / "predicted" / "b.nii.gz", only_first)
+    return tmp_path / "predicted", tmp_path / "set"
+
+
+def test_means_leave_out_absent_classes_and_count_missed_ones(folders):
+    """A user would report a mean over cases that have nothing to find, or not learn how many were missed."""
+    scores = score_folders(*folders)
+    first, second = scores.classes
+    assert (first.name, first.dice, first.hd95, first.cases) == ("1", 1.0, 0.0, 2)
+    assert (second.dice, second.cases, second.absent, second.missed) == (0.0, 1, 1, 1)
+    assert second.hd95 == pytest.approx(np.sqrt(6**2 + 5**2 + 4**2))
+    assert scores.overall.dice == 0.5
+    assert [(row.case, row.label) for row in scores.scores] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "background", "1": "anterior", "2": "posterior"}, {"anterior": 1, "posterior": 2}]
+)
+def test_names_come_from_the_data_set(folders, labels):
+    """A user would have to remember what class 1 was."""
+    (folders[1] / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert [mean.name for mean in score_folders(*folders).classes] == ["anterior", "posterior"]
+    assert [mean.name for mean in score_folders(folders[0], folders[1] / "labelsTr").classes] == [
+        "anterior",
+        "posterior",
+    ]
+
+
+def test_single_files_and_other_formats(tmp_path):
+    """A user with NRRD or PNG masks could not score them."""
+    mask = np.zeros((4, 7, 8), np.uint8)
+    mask[1:3, 2:5, 2:6] = 1
+    image = SimpleITK.GetImageFromArray(mask)
+    image.SetSpacing((0.5, 1.0, 2.0))
+    SimpleITK.WriteImage(image, tmp_path / "p.nrrd")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.roll(mask, 1, 0)), tmp_path / "moved.nrrd")
+    shifted = SimpleITK.GetImageFromArray(np.roll(mask, 1, 0))
+    shifted.SetSpacing((0.5, 1.0, 2.0))
+    SimpleITK.WriteImage(shifted, tmp_path / "r.nrrd")
+    assert score_folders(tmp_path / "p.nrrd", tmp_path / "r.nrrd").overall.hd95 == pytest.approx(2.0)
+    with pytest.raises(UserError, match="affines differ"):
+        score_folders(tmp_path / "p.nrrd", tmp_path / "moved.nrrd")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mask[1]), tmp_path / "p.png")
+    assert score_folders(tmp_path / "p.png", tmp_path / "p.png").overall.dice == 1.0
+
+
+def test_scores_are_written_as_csv_and_json(folders, tmp_path):
+    """A user could not take the figures into a paper's statistics."""
+    scores = score_folders(*folders)
+    write_scores(scores, tmp_path / "s.csv")
+    with open(tmp_path / "s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dice"] for row in rows] == ["1.0", "0.0", "1.0", ""]
+    write_scores(scores, tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["overall"]["dice"] == 0.5
+    with pytest.raises(UserError, match="csv or .json"):
+        write_scores(scores, tmp_path / "s.xlsx")
+
+
+def test_what_does_not_fit_is_refused(folders, tmp_path):
+    """A user would get a score of something that was never compared."""
+    predicted, reference = folders
+    write(predicted / "c.nii.gz", np.zeros((6, 5, 4)))
+    with pytest.raises(UserError, match="no reference for c"):
+        score_folders(predicted, reference)
+    write(reference / "labelsTr" / "c.nii.gz", np.zeros((6, 5, 3)))
+    with pytest.raises(UserError, match="shape"):
+        score_folders(predicted, reference)
+    write(reference / "labelsTr" / "c.nii.gz", np.zeros((6, 5, 4)), affine=np.diag([2, 1, 1, 1]))
+    with pytest.raises(UserError, match="affines differ"):
+        score_folders(predicted, reference)
+    whole = (predicted / "a.nii.gz").read_bytes()
+    (predicted / "a.nii.gz").write_bytes(whole[:40])
+    with pytest.raises(UserError, match="a.nii.gz cannot be read"):
+        score_folders(predicted, reference)
+    (tmp_path / "none").mkdir()
+    for missing in (tmp_path / "none", tmp_path / "nowhere"):
+        with pytest.raises(UserError):
+            score_folders(missing, reference)
+
+
+def test_values_between_whole_numbers_are_no_labels(tmp_path):
+    """A user who passes a probability map by mistake would get a score of its rounding."""
+    image = nibabel.Nifti1Image(np.full((3, 3, 3), 0.5, np.float32), np.eye(4))
+    nibabel.save(image, tmp_path / "p.nii.gz")
+    with pytest.raises(UserError, match="whole numbers"):
+        score_folders(tmp_path / "p.nii.gz", tmp_path / "p.nii.gz")
