@@ -79,3 +79,15 @@ def tiny_bundle(tiny_info):
         return GeneratorBundle(tiny_info(variant), generator(variant, 1), masks)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """A store of six small phantom cases: 32 x 32, two channels, three of them for training."""
+    from synthmed.data.phantom import write_phantom
+    from synthmed.data.prepare import prepare
+    from synthmed.data.readers import read_dataset
+
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(folder / "set", cases=6, size=32, channels=2, seed=1)
+    return prepare(read_dataset(folder / "set"), folder / "store", size=(32, 32), split=(0.5, 0.25, 0.25), seed=1)

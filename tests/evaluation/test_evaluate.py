@@ -3,21 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from synthmed.data.phantom import write_phantom
-from synthmed.data.prepare import prepare
-from synthmed.data.readers import read_dataset
-from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.evaluate import evaluate, memorisation
 from synthmed.evaluation.pairs import nearest_pairs_picture
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder / "set", cases=6, size=32, channels=2, seed=1)
-    return prepare(read_dataset(folder / "set"), folder / "store", size=(32, 32), split=(0.5, 0.25, 0.25), seed=1)
 
 
 def write_set(folder, store, images, labels, **changes):
