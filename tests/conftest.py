@@ -91,3 +91,13 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     write_phantom(folder / "set", cases=6, size=32, channels=2, seed=1)
     return prepare(read_dataset(folder / "set"), folder / "store", size=(32, 32), split=(0.5, 0.25, 0.25), seed=1)
+
+
+@pytest.fixture
+def eager():
+    """Run TensorFlow functions line by line: for two steps of a tiny network, tracing takes ten times longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -4,6 +4,8 @@ import pytest
 
 from synthmed.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 QUICK = ["--batch", "4", "--precision", "float32", "--set", "channel_base=256", "--set", "channel_max=16"]
 
 

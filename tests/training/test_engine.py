@@ -26,7 +26,7 @@ def batch(seed=0):
 
 
 @pytest.mark.parametrize("variant", ["base", "mask", "cond"])
-def test_every_trainable_weight_of_both_networks_learns(variant):
+def test_every_trainable_weight_of_both_networks_learns(variant, eager):
     """A user would train a network of which a part stands still: a missing gradient gives no error."""
     engine = make_engine(variant)
     before = {name: np.asarray(variable).copy() for name, variable in engine.state().items()}
@@ -57,7 +57,7 @@ def test_steps_repeat_exactly_and_depend_on_the_seed():
     assert any(not np.array_equal(first[name], other[name]) for name in first)
 
 
-def test_r1_is_the_gradient_norm_that_finite_differences_find():
+def test_r1_is_the_gradient_norm_that_finite_differences_find(eager):
     """A user would train with a regulariser of the wrong size: its gradient passes through every layer twice."""
     engine = make_engine(r1_gamma=1.0)
     data = batch()
@@ -77,7 +77,7 @@ def test_r1_is_the_gradient_norm_that_finite_differences_find():
     assert reported == pytest.approx(float(losses.r1_penalty(gradient, 1.0)), rel=1e-4)
 
 
-def test_average_is_the_exponential_mean_of_the_generator():
+def test_average_is_the_exponential_mean_of_the_generator(eager):
     """A user would sample from other weights than the average."""
     engine = make_engine()
     average, generator = engine.networks.average, engine.networks.generator
@@ -89,7 +89,7 @@ def test_average_is_the_exponential_mean_of_the_generator():
         np.testing.assert_allclose(variable, before + 0.25, atol=1e-5)
 
 
-def test_regularisers_can_be_switched_off():
+def test_regularisers_can_be_switched_off(eager):
     """A user would not be able to measure what a regulariser does."""
     report = make_engine(r1_gamma=0.0, path_weight=0.0).step(0, batch())
     assert "r1_penalty" not in report

@@ -15,6 +15,8 @@ from synthmed.training.options import TrainOptions
 from synthmed.training.plan import execute, plan_training
 from synthmed.training.run import Run, find_latest_run, next_run_path
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 SMALL = {"batch": 4, "channel_base": 256, "channel_max": 16, "precision": "float32", "seed": 3}
 
 
