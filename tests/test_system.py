@@ -1,0 +1,59 @@
+"""What `synthmed doctor` finds out."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from synthmed import extras, system
+
+
+def test_versions_are_those_that_are_imported(monkeypatch):
+    """A report with a wrong version sends the search for a fault into the wrong release."""
+    monkeypatch.setattr(system, "_devices", lambda: ("tensorflow", ["cpu:0"], []))
+    report = system.examine()
+    assert report.packages["numpy"] == np.__version__
+    assert report.threads == len(os.sched_getaffinity(0))
+    assert report.disk_free == pytest.approx(shutil.disk_usage(".").free, rel=0.1)
+
+
+def test_a_broken_backend_is_a_problem_in_words(monkeypatch):
+    """The doctor is called when things are broken; it must not break on them itself."""
+    import builtins
+
+    real = builtins.__import__
+
+    def refuse(name, *arguments, **keywords):
+        if name == "keras":
+            raise ImportError("libcudart.so is missing")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    backend, devices, problems = system._devices()
+    assert (backend, devices) == ("none", [])
+    assert "libcudart.so is missing" in problems[0]
+
+
+def test_a_container_limit_counts(monkeypatch, tmp_path):
+    """In a container with 2 GiB the host's 64 GiB are no help: training would be killed."""
+    (tmp_path / "memory.max").write_text(f"{2**20}\n")
+    (tmp_path / "memory.current").write_text(f"{2**18}\n")
+    monkeypatch.setattr(system, "_CGROUP", tmp_path)
+    assert system._memory() == (2**20, 2**20 - 2**18)
+
+
+def test_no_container_limit_leaves_the_machine_s(monkeypatch, tmp_path):
+    """`max` is no number, and means that all of the machine may be used."""
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1\n")
+    monkeypatch.setattr(system, "_CGROUP", tmp_path)
+    total, available = system._memory()
+    assert total is not None and available is not None
+    assert 2**28 < available <= total
+
+
+def test_missing_extras_are_named(monkeypatch):
+    """Without the name of the missing package its user does not know what to install."""
+    monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "uvicorn" else object())
+    assert extras.missing("serving") == ["uvicorn"]
