@@ -1,0 +1,28 @@
+"""From a template and values to one HTML file that loads nothing from anywhere."""
+
+from pathlib import Path
+from typing import Any
+
+from synthmed import __version__
+from synthmed.files import atomic_file
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return the HTML of a template in `templates/`; a value that the template needs and does not get is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("synthmed.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Render a template and write it to `path`, whole or not at all."""
+    text = render_page(template, **values)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

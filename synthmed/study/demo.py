@@ -1,0 +1,204 @@
+"""The whole story on a phantom: data, generator, labelled samples, U-Nets with and without them, scores."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from synthmed.data.store import Store
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.errors import UserError
+from synthmed.progress import Progress, silent
+from synthmed.reporting.demo import BLENDED, REAL_ONLY, SHOWN, DemoResult
+from synthmed.segmentation.score import Scores
+
+Result = TypeVar("Result")
+
+# Seconds of each step on two idle cores, for the time left: only their proportions matter.
+WEIGHTS = {
+    "phantom": 5.0,
+    "prepare": 2.0,
+    "generator": 160.0,
+    "generate": 12.0,
+    "U-Net, real slices": 35.0,
+    "U-Net, blended": 35.0,
+    "scores": 12.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """How large the demo is; the defaults take at most five minutes on two cores.
+
+    Attributes:
+        cases: Phantom patients: 60 % train, 40 % test.
+        size: Rows and columns of a slice.
+        channels: Channels of the phantom.
+        kimg: Thousand images that each generator is shown.
+        minutes: Of training the two generators, in all, where `kimg` takes longer: the demo then ends in time, and does
+            not repeat exactly.
+        generated: Slices to draw.
+        ratio: Synthetic slices for each real slice in the blended training.
+        steps: Of each U-Net.
+        seed: Of everything.
+    """
+
+    cases: int = 20
+    size: int = 32
+    channels: int = 2
+    kimg: float = 5.0
+    minutes: float = 2.7
+    generated: int = 256
+    ratio: float = 0.5
+    steps: int = 150
+    seed: int = 0
+
+
+class _Story:
+    """Steps done so far: tells the time that is left and remembers the time that was taken."""
+
+    def __init__(self, report: Progress):
+        self.report = report
+        self.seconds: dict[str, float] = {}
+        self._before = 0.0
+
+    def step(self, name: str, work: Callable[[Progress], Result]) -> Result:
+        """Do one step of `WEIGHTS`."""
+        start = time.monotonic()
+        self._tell(name, 0, 1, "")
+        result = work(lambda done, total, note: self._tell(name, done, total, note))
+        self.seconds[name] = time.monotonic() - start
+        self._before += WEIGHTS[name]
+        return result
+
+    def _tell(self, name: str, done: int, total: int, note: str) -> None:
+        here = WEIGHTS[name] * min(done / total, 1.0) if total else 0.0
+        self.report(round(self._before + here), round(sum(WEIGHTS.values())), f"{name}, {note}" if note else name)
+
+
+def run_demo(
+    out: Path, options: DemoOptions | None = None, *, resume: bool = False, progress: Progress | None = None
+) -> DemoResult:
+    """Tell the whole story in a folder and return what came out.
+
+    Args:
+        out: Folder for everything that the demo makes; must be new or empty, or hold a demo to go on with.
+        options: How large.
+        resume: Go on with what is in `out`.
+        progress: Told in estimated seconds.
+
+    Raises:
+        UserError: If `out` holds something and `resume` is not set, or the training was asked to stop.
+    """
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} exists already: give --resume to go on with it, or choose another --out")
+    options = options or DemoOptions()
+    story = _Story(progress or silent)
+    dataset, generated = out / "phantom", out / "generated"
+    story.step("phantom", lambda tell: _phantom(dataset, options, tell))
+    store = story.step("prepare", lambda tell: _store(dataset, out / "store", options, tell))
+    kimg = story.step("generator", lambda tell: _train_generator(out / "generator", store, options, tell))
+    story.step("generate", lambda tell: _generate(out / "generator", generated, options, tell))
+    synthetic = SyntheticSet.open(generated)
+    arms = {REAL_ONLY: None, BLENDED: synthetic}
+    unets = {REAL_ONLY: out / "unet-real", BLENDED: out / "unet-blended"}
+    for (arm, extra), name in zip(arms.items(), ("U-Net, real slices", "U-Net, blended"), strict=True):
+        story.step(name, lambda tell, arm=arm, extra=extra: _train_unet(unets[arm], store, extra, options, tell))  # type: ignore[misc]
+    scores = story.step("scores", lambda tell: {arm: _score(unet, store, dataset, tell) for arm, unet in unets.items()})
+    shown = np.random.default_rng(options.seed).permutation(store.indices("train"))[:SHOWN]
+    first = np.arange(min(SHOWN, len(synthetic)))
+    return DemoResult(
+        channels=store.channels,
+        train_patients=len(store.cases("train")),
+        test_patients=len(store.cases("test")),
+        generated=len(synthetic),
+        kimg=kimg,
+        real=(store.images(shown), store.labels(shown)),
+        fake=(synthetic.images(first), synthetic.labels(first)),
+        scores=scores,
+        seconds=story.seconds,
+    )
+
+
+def _phantom(dataset: Path, options: DemoOptions, tell: Progress) -> None:
+    from synthmed.data.phantom import write_phantom
+
+    if not dataset.exists():
+        write_phantom(
+            dataset,
+            cases=options.cases,
+            size=options.size,
+            channels=options.channels,
+            seed=options.seed,
+            progress=tell,
+        )
+
+
+def _store(dataset: Path, path: Path, options: DemoOptions, tell: Progress) -> Store:
+    from synthmed.data.prepare import prepare
+    from synthmed.data.readers import read_dataset
+
+    if path.exists():
+        return Store.open(path)
+    # Nothing is chosen by validation here, so all patients that do not train are tested on.
+    return prepare(
+        read_dataset(dataset),
+        path,
+        size=(options.size, options.size),
+        split=(0.6, 0.0, 0.4),
+        seed=options.seed,
+        progress=tell,
+    )
+
+
+def _train_generator(path: Path, store: Store, options: DemoOptions, tell: Progress) -> float:
+    from synthmed.training.options import check_options
+    from synthmed.training.plan import MASK_SHARE, execute, plan_training
+    from synthmed.training.run import Run
+
+    def tell_of_both(done: int, total: int, note: str) -> None:
+        share = done / total if total else 0.0
+        first = note.startswith("mask generator")
+        whole = share * MASK_SHARE if first else MASK_SHARE + share * (1 - MASK_SHARE)
+        tell(round(1000 * whole), 1000, note)
+
+    wanted = check_options({"variant": "cond", "kimg": options.kimg, "minutes": options.minutes, "seed": options.seed})
+    begun = Run.open(path) if (path / "run.json").is_file() else None
+    plan = plan_training(path, wanted, store, begun=begun)
+    if not execute(plan, resume=begun is not None, progress=tell_of_both):
+        raise UserError(f"stopped; go on with `synthmed demo --out {path.parent} --resume`")
+    checkpoint, _, _ = Run.open(path).last_arrays()
+    return float(checkpoint.state["kimg"])
+
+
+def _generate(run: Path, out: Path, options: DemoOptions, tell: Progress) -> None:
+    from synthmed.generation.generate import generate
+    from synthmed.generation.locate import open_sampler
+
+    if not out.exists():
+        sampler, _ = open_sampler(run)
+        generate(sampler, out, count=options.generated, fmt="npz", seed=options.seed, progress=tell)
+
+
+def _train_unet(path: Path, store: Store, synthetic: SyntheticSet | None, options: DemoOptions, tell: Progress) -> None:
+    from synthmed.segmentation.options import check_options
+    from synthmed.segmentation.train import train
+
+    ratio = 0.0 if synthetic is None else options.ratio
+    wanted = check_options({"steps": options.steps, "ratio": ratio, "seed": options.seed})
+    if not train(store, path, wanted, synthetic=synthetic, resume=True, progress=tell).finished:
+        raise UserError(f"stopped; go on with `synthmed demo --out {path.parent} --resume`")
+
+
+def _score(unet: Path, store: Store, dataset: Path, tell: Progress) -> Scores:
+    from synthmed.segmentation.predict import predict
+    from synthmed.segmentation.run import SegmentationRun
+    from synthmed.segmentation.score import score_folders
+
+    predicted = unet.with_name(unet.name.replace("unet", "predicted"))
+    if not predicted.exists():
+        predict(SegmentationRun.open(unet), store.path, predicted, split="test", progress=tell)
+    return score_folders(predicted, dataset)
