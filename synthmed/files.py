@@ -100,6 +100,6 @@ def sha256_json(value: Any) -> str:
 
 
 def _flush_to_disk(path: Path) -> None:
-    # A rename may reach the disk before the data does; a crash in between would leave an empty file under the final name.
+    # A rename may reach the disk before the data; a crash in between would leave an empty file under the final name.
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

@@ -77,8 +77,8 @@ def memorisation(
         f"no sign of copies: {share:.1%} of the samples are as near to a training slice as the nearest "
         f"{NEAR_QUANTILE:.0%} of held-out slices; up to {COPY_SHARE:.0%} passes"
         if passed
-        else f"copies are likely: {share:.1%} of the samples are as near to a training slice as only {NEAR_QUANTILE:.0%} "
-        f"of held-out slices are; up to {COPY_SHARE:.0%} passes"
+        else f"copies are likely: {share:.1%} of the samples are as near to a training slice as only "
+        f"{NEAR_QUANTILE:.0%} of held-out slices are; up to {COPY_SHARE:.0%} passes"
     )
     return {
         "threshold": threshold,

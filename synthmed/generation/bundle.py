@@ -71,9 +71,15 @@ class GeneratorBundle:
             As `synthesis`.
         """
         if self.mask_generator is not None and mask is None:
-            planes = draw_items(self.mask_generator, seed, psi)
-            mask = split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
+            mask = self.masks(seed, psi)
         return self._parts(draw_items(self.generator, seed, psi, self._condition(mask)), mask)
+
+    def masks(self, seed, psi):
+        """Return the label maps, uint8 `(batch, height, width)`, that a `cond` bundle draws for `sample`."""
+        if self.mask_generator is None:
+            raise ValueError(f"a {self.info.variant} bundle has no mask generator")
+        planes = draw_items(self.mask_generator, seed, psi)
+        return split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
 
     def template_index(self, seed):
         """Return int32 `(batch,)`: which of `info.templates` brings an item to source units."""

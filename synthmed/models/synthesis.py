@@ -152,8 +152,15 @@ class SynthesisNetwork(keras.layers.Layer):
             # The output of a level shares its style with the first convolution of the next one.
             skip = self.outputs[level](features, ws[:, step])
             planes = skip if planes is None else upsample(planes) + skip
+        return self._finish(planes)
+
+    def _finish(self, planes):
+        if not self.mask_classes:
+            return planes
+        if not self.image_channels:
+            return leaky_clip(planes)
         image, mask = planes[..., : self.image_channels], planes[..., self.image_channels :]
-        return ops.concatenate([image, leaky_clip(mask)], axis=-1) if self.mask_classes else planes
+        return ops.concatenate([image, leaky_clip(mask)], axis=-1)
 
     def _mask_pyramid(self, mask):
         levels = len(self.pyramid.sizes)

@@ -102,7 +102,7 @@ def _with_budget(options: TrainOptions, store: Store, begun: Run | None) -> Trai
         if minutes is not None and begun.options.variant == "cond" and not begun.has_adopted_masks:
             minutes /= 1 - MASK_SHARE
         return options.model_copy(update={"kimg": begun.options.kimg, "minutes": minutes})
-    phantom = store.dataset.lower().startswith("phantom")
+    phantom = "phantom" in store.dataset.lower()
     return options.model_copy(update={"minutes": PHANTOM_MINUTES if phantom else DEFAULT_MINUTES})
 
 

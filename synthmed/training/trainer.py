@@ -102,12 +102,14 @@ class Trainer:
             slice_batches(self.store, self.indices, batch=options.batch, seed=options.seed, start=self.shown)
         )
         means = Means()
-        start, before = time.monotonic(), clock.seconds
+        before, start = clock.seconds, 0.0
         saved, logged = clock.seconds, (clock.step, clock.seconds)
         grid_every = max(1, round(1000 * self._snapshot_kimg() / options.batch))
         while not (clock.done(options) or stop):
             means.add(self.engine.step(clock.step, next(batches)))
             clock.step += 1
+            # The first step of a process compiles the phases: a budget of minutes is for training.
+            start = start or time.monotonic()
             clock.seconds = before + time.monotonic() - start
             last = clock.done(options) or bool(stop)
             if clock.step % LOG_STEPS == 0 or last:
