@@ -1,0 +1,159 @@
+"""Reading a generated set back into the domain of a store, to blend it with real slices or to judge it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthmed.data.orientation import turn
+from synthmed.errors import UserError
+from synthmed.files import read_json
+
+
+class SyntheticSet:
+    """The cases that `synthmed generate` wrote, in any of its formats, in the order of their names.
+
+    Args:
+        folder: The set's folder.
+        sidecars: The sidecar of each case.
+        cases: The name of each case.
+    """
+
+    def __init__(self, folder: Path, *, sidecars: list[dict[str, Any]], cases: list[str]):
+        self.folder = folder
+        self.sidecars = sidecars
+        self.cases = cases
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "SyntheticSet":
+        """Open a set by its sidecars, without reading an image.
+
+        Raises:
+            UserError: If the folder holds no sidecar of a synthetic case, or one cannot be read.
+        """
+        folder = Path(folder)
+        inner = folder / "sidecars"
+        paths = sorted((inner if inner.is_dir() else folder).glob("*.json"))
+        found = [(path.stem, read_json(path)) for path in paths]
+        cases = [(case, value) for case, value in found if isinstance(value, dict) and value.get("synthetic") is True]
+        if not cases:
+            raise UserError(f"{folder} holds no synthetic set (no sidecar): give a folder that synthmed generate wrote")
+        for case, value in cases:
+            missing = {"format", "template", "channels", "classes", "training_patients"} - set(value)
+            if missing:
+                raise UserError(f"sidecar of {case} in {folder} lacks {', '.join(sorted(missing))}: generate it again")
+        return cls(folder, sidecars=[value for _, value in cases], cases=[case for case, _ in cases])
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def training_hashes(self) -> set[str]:
+        """Content hashes of the patients that the set's generators were trained on."""
+        return {patient for sidecar in self.sidecars for patient in sidecar["training_patients"]}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels; empty for a set of label maps alone."""
+        return tuple(self.sidecars[0]["channels"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first."""
+        return tuple(self.sidecars[0]["classes"])
+
+    def images(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Return float32 [n, H, W, C] in about [-1, 1] of the chosen cases, or of all.
+
+        Raises:
+            UserError: If the set has no images, or one cannot be read or has another shape than the others.
+        """
+        if not self.channels:
+            raise UserError(f"{self.folder} holds label maps alone: generate with a 'base' or 'cond' generator")
+        return self._stack(self._image, indices)
+
+    def labels(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Return uint8 [n, H, W] of class indices of the chosen cases, or of all.
+
+        Raises:
+            UserError: If a label map cannot be read or has another shape than the others.
+        """
+        return self._stack(self._label, indices).astype(np.uint8)
+
+    def _stack(self, read, indices: np.ndarray | None) -> np.ndarray:
+        chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
+        arrays = [read(int(index)) for index in chosen]
+        for index, array in zip(chosen, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                raise UserError(
+                    f"case {self.cases[int(index)]} in {self.folder} has shape {array.shape}, "
+                    f"others {arrays[0].shape}: a set has one shape"
+                )
+        return np.stack(arrays)
+
+    def _image(self, index: int) -> np.ndarray:
+        case, sidecar = self.cases[index], self.sidecars[index]
+        if sidecar["format"] == "npz":
+            return _read_npz(self.folder / f"{case}.npz", "image").astype(np.float32)
+        if sidecar["format"] == "png":
+            return _read_pictures(self.folder / "images", case, sidecar)
+        planes = []
+        for channel, (scale, offset) in enumerate(
+            zip(sidecar["template"]["scale"], sidecar["template"]["offset"], strict=True)
+        ):
+            path = self.folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"
+            planes.append((_read_plane(path, sidecar) - offset) / (scale or 1.0))
+        return np.stack(planes, axis=-1).astype(np.float32)
+
+    def _label(self, index: int) -> np.ndarray:
+        case, sidecar = self.cases[index], self.sidecars[index]
+        if sidecar["format"] == "npz":
+            return _read_npz(self.folder / f"{case}.npz", "label")
+        if sidecar["format"] == "png":
+            return _read_picture(self.folder / "labels" / f"{case}.png")
+        return _read_plane(self.folder / "labelsTr" / f"{case}.nii.gz", sidecar)
+
+
+def _read_npz(path: Path, key: str) -> np.ndarray:
+    try:
+        with np.load(path) as arrays:
+            return arrays[key]
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_plane(path: Path, sidecar: dict[str, Any]) -> np.ndarray:
+    import nibabel
+
+    template = sidecar["template"]
+    try:
+        volume = np.asarray(nibabel.load(path).dataobj, np.float64)  # type: ignore[attr-defined]
+        return turn(volume, source=template["orientation"], target=template["axes"])[:, :, 0]
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_pictures(folder: Path, case: str, sidecar: dict[str, Any]) -> np.ndarray:
+    whole = folder / f"{case}.png"
+    if whole.is_file():
+        picture = _read_picture(whole)
+        planes = picture[..., np.newaxis] if picture.ndim == 2 else picture
+    else:
+        names = [folder / f"{case}_{channel:04d}.png" for channel in range(len(sidecar["channels"]))]
+        planes = np.stack([_read_picture(name) for name in names], axis=-1)
+    return (planes.astype(np.float64) / (2 ** sidecar["bits"] - 1) * 2.0 - 1.0).astype(np.float32)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    import SimpleITK
+
+    try:
+        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    # Every library has its own errors for a damaged file; to the user they are one.
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return UserError(f"{path} cannot be read ({reason}): generate the set again")

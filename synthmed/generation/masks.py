@@ -1,0 +1,90 @@
+"""Label maps that a user gives a conditional generator instead of those it would draw itself."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from synthmed.errors import UserError
+
+SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
+
+
+def chosen_folder(masks: str) -> Path | None:
+    """Return the folder that `--masks` names; None for `generated`.
+
+    Raises:
+        UserError: If it names no folder.
+    """
+    if masks == "generated":
+        return None
+    if not Path(masks).is_dir():
+        raise UserError(f"--masks {masks} is no folder: write generated, or a folder of label maps")
+    return Path(masks)
+
+
+class MaskFolder:
+    """The label maps of a folder, in the order of their names; item `i` of a set takes map `i` modulo their number.
+
+    Args:
+        folder: Holds `.nii.gz`, `.nii` or `.png` files, or `.npz` files with the key `label`; class indices. A folder
+            with a `labelsTr` or `labels` folder in it (a generated set) means that one.
+        size: (H, W) that the generator takes.
+        classes: Number of classes that it knows, background included.
+
+    Raises:
+        UserError: If the folder holds no label map.
+    """
+
+    def __init__(self, folder: Path, *, size: tuple[int, int], classes: int):
+        inner = [folder / name for name in ("labelsTr", "labels") if (folder / name).is_dir()]
+        self.folder = inner[0] if inner else folder
+        self.size = size
+        self.classes = classes
+        self.files = sorted(path for path in self.folder.iterdir() if path.name.endswith(SUFFIXES))
+        if not self.files:
+            raise UserError(f"{self.folder} holds no label map: put {', '.join(SUFFIXES)} files there")
+
+    def take(self, start: int, stop: int) -> tuple[np.ndarray, list[str]]:
+        """Return the maps of items `start` to `stop - 1`, uint8 [b, H, W], and the SHA-256 of each.
+
+        Raises:
+            UserError: If a file cannot be read, has another size or names a class that the generator does not know.
+        """
+        maps = [self._checked(self.files[item % len(self.files)]) for item in range(start, stop)]
+        return np.stack(maps), [hashlib.sha256(one.tobytes()).hexdigest() for one in maps]
+
+    def _checked(self, path: Path) -> np.ndarray:
+        values = np.squeeze(read_label_map(path))
+        if values.shape != tuple(self.size):
+            wanted = "x".join(map(str, self.size))
+            found = "x".join(map(str, values.shape))
+            raise UserError(f"{path} is {found}, the generator takes {wanted}: resample it")
+        if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() >= self.classes:
+            raise UserError(f"{path} holds other values than the class indices 0 to {self.classes - 1}")
+        return values.astype(np.uint8)
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Return the array of a label file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        if path.name.endswith((".nii.gz", ".nii")):
+            import nibabel
+
+            return np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                return arrays["label"]
+        import SimpleITK
+
+        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    except KeyError:
+        raise UserError(f"{path} has no array named label") from None
+    except Exception as error:
+        # Each of the three libraries has its own family of errors, down to zlib's, for a damaged file.
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} cannot be read as a label map ({reason}): write it anew") from error
