@@ -1,0 +1,1 @@
+"""Export as SavedModel, an embedded server that follows TensorFlow Serving, and a client for both."""

@@ -1,0 +1,63 @@
+"""Writing a generator as a SavedModel that TensorFlow Serving loads unchanged."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthmed.errors import UserError
+from synthmed.files import atomic_file, atomic_folder, write_json
+from synthmed.generation.savedmodel import INFO_FILE
+from synthmed.serving.card import model_card
+
+if TYPE_CHECKING:
+    from synthmed.generation.bundle import GeneratorBundle
+
+CARD_FILE = "MODEL_CARD.md"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def export_bundle(bundle: "GeneratorBundle", *, to: Path, name: str | None = None) -> Path:
+    """Write the generator as the next version of `to/name`, with its card; it appears whole or not at all.
+
+    Args:
+        bundle: The generator.
+        to: Folder of models.
+        name: Name of the model; the bundle's own by default.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        UserError: If the name would not work in a server's paths.
+    """
+    import keras
+
+    from synthmed.serving.signatures import generator_signatures
+
+    name = bundle.info.name if name is None else name
+    if _NAME.fullmatch(name) is None:
+        raise UserError(f"{name!r} is no model name: use letters, digits, dot, dash and underscore (--name)")
+    # Options name folders of the machine that trained.
+    info = bundle.info.model_copy(update={"name": name, "options": {}})
+    version = to / name / str(_next_version(to / name))
+    archive = keras.export.ExportArchive()
+    for model in bundle.models:
+        archive.track(model)
+    for signature in generator_signatures(bundle, info):
+        # The names of inputs are those of the function's arguments.
+        specs = [keras.InputSpec(dtype=kind, shape=shape, name=key) for key, (kind, shape) in signature.inputs.items()]
+        archive.add_endpoint(signature.name, signature.function, input_signature=specs)
+    with atomic_folder(version) as folder:
+        archive.write_out(str(folder), verbose=False)
+        (folder / INFO_FILE).parent.mkdir(exist_ok=True)
+        write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+        card = model_card(info, version=int(version.name))
+        (folder / INFO_FILE.parent / CARD_FILE).write_text(card, encoding="utf-8")
+    with atomic_file(to / name / CARD_FILE) as path:
+        path.write_text(card, encoding="utf-8")
+    return version
+
+
+def _next_version(folder: Path) -> int:
+    numbers = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
+    return max(numbers, default=0) + 1

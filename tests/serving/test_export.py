@@ -1,0 +1,107 @@
+"""An exported generator is the generator, and says where it comes from."""
+
+import json
+
+import numpy as np
+import pytest
+
+from synthmed.errors import UserError
+from synthmed.generation.sampler import KerasSampler
+from synthmed.generation.savedmodel import SavedModelSampler, newest_version
+from synthmed.serving.export import export_bundle
+
+SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40])
+
+
+@pytest.fixture(scope="module")
+def exported(models):
+    """The newest version of the exported generator."""
+    return newest_version(models / "tiny-cond")
+
+
+def test_exported_generator_draws_what_the_run_draws(tiny_bundle, exported):
+    """A served generator would be another one than the evaluated one."""
+    for masks in (None, np.random.default_rng(0).integers(0, 3, (4, 32, 48)).astype(np.uint8)):
+        ours = KerasSampler(tiny_bundle("cond")).sample(SEEDS, 0.7, masks)
+        theirs = SavedModelSampler(exported).sample(SEEDS, 0.7, masks)
+        assert np.abs(ours.images - theirs.images).max() <= 1e-5 * np.abs(ours.images).max()
+        assert np.array_equal(ours.labels, theirs.labels) and np.array_equal(ours.templates, theirs.templates)
+        assert np.array_equal(theirs.labels, masks) if masks is not None else len(np.unique(theirs.labels)) > 1
+        assert len({image.tobytes() for image in theirs.images}) == len(SEEDS)
+
+
+def test_result_does_not_depend_on_the_number_asked_for(exported):
+    """The same seed would give another image in a larger set."""
+    sampler = SavedModelSampler(exported)
+    many = sampler.sample(np.arange(11), 1.0)
+    one = sampler.sample(np.array([10]), 1.0)
+    assert np.array_equal(many.images[10:], one.images)
+
+
+def test_signatures_are_named_and_float32(exported):
+    """Clients address tensors by name; other number formats have no form in JSON."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(exported))
+    inputs = {
+        name: {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in fn.structured_input_signature[1].items()}
+        for name, fn in loaded.signatures.items()
+    }
+    seed, psi, mask = ("int64", [None]), ("float32", [None]), ("int32", [None, 32, 48])
+    z = ("float32", [None, 16])
+    assert inputs["serving_default"] == {"z": z, "mask": mask}
+    assert inputs["sample"] == {"seed": seed, "psi": psi}
+    assert inputs["sample_given_mask"] == {"seed": seed, "psi": psi, "mask": mask}
+    assert inputs["mapping"] == {"z": z} and set(inputs["synthesis"]) == {"w", "seed", "mask"}
+    outputs = {
+        name: {key: one.dtype.name for key, one in fn.structured_outputs.items()}
+        for name, fn in loaded.signatures.items()
+    }
+    for name in ("serving_default", "sample", "sample_given_mask", "synthesis"):
+        assert outputs[name] == {"image": "float32", "mask": "uint8"}
+    geometry = loaded.signatures["geometry"](seed=tf.constant([3, 4], tf.int64))
+    assert geometry["affine"].shape == (2, 4, 4) and geometry["scale"].shape == (2, 2)
+
+
+def test_codes_and_styles_lead_to_the_same_image(exported):
+    """Whoever edits styles behind a server would start from other images."""
+    import tensorflow as tf
+
+    signatures = tf.saved_model.load(str(exported)).signatures
+    z = tf.constant(np.random.default_rng(0).normal(size=(2, 16)), tf.float32)
+    mask = tf.zeros((2, 32, 48), tf.int32)
+    whole = signatures["serving_default"](z=z, mask=mask)["image"]
+    w = signatures["mapping"](z=z)["w"]
+    parts = signatures["synthesis"](w=w, seed=tf.zeros(2, tf.int64), mask=mask)["image"]
+    assert np.allclose(whole, parts, atol=1e-5 * float(np.abs(whole).max()))
+
+
+def test_card_and_description_travel_and_hold_nothing_private(exported, models):
+    """A model would be shared without its licence, or with a path of the trainer's machine."""
+    for card in (models / "tiny-cond" / "MODEL_CARD.md", exported / "assets.extra" / "MODEL_CARD.md"):
+        text = card.read_text()
+        assert all(word in text for word in ("CC0", "tiny set", "2 patients", "not for diagnosis", "cc" * 32))
+    info = json.loads((exported / "assets.extra" / "bundle.json").read_text())
+    assert info["training_patients"] == ["aa" * 32, "bb" * 32] and info["options"] == {}
+    blobs = b"".join(path.read_bytes() for path in exported.rglob("*") if path.is_file())
+    assert b"/home/somebody" not in blobs
+
+
+def test_what_is_no_generator_is_told(tmp_path, exported):
+    """A traceback would be all that the user gets for a damaged or foreign model."""
+    with pytest.raises(UserError, match="no generator of synthmed"):
+        SavedModelSampler(tmp_path)
+    import shutil
+
+    shutil.copytree(exported, tmp_path / "1")
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        SavedModelSampler(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "a:b", ".hidden"])
+def test_names_that_no_server_takes_are_refused(tiny_bundle, tmp_path, name):
+    """A model would be written outside the folder, or could not be asked for."""
+    with pytest.raises(UserError, match="model name"):
+        export_bundle(tiny_bundle("cond"), to=tmp_path, name=name)
+    assert not any(tmp_path.iterdir())
