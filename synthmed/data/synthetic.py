@@ -63,7 +63,7 @@ class SyntheticSet:
         return tuple(self.sidecars[0]["classes"])
 
     def images(self, indices: np.ndarray | None = None) -> np.ndarray:
-        """Return float32 [n, H, W, C] in about [-1, 1] of the chosen cases, or of all.
+        """Return float32 [n, H, W, C] in [-1, 1] of the chosen cases, or of all.
 
         Raises:
             UserError: If the set has no images, or one cannot be read or has another shape than the others.

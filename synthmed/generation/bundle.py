@@ -136,7 +136,9 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
 def _load_generator(run: Run) -> tuple[SliceGenerator, float]:
     checkpoint, arrays, _ = run.last_arrays()
     data = run.data
-    generator = make_generator(run.options, size=data.size, channels=len(data.channels), classes=len(data.classes))
+    # Trained in whatever format was fast; drawn in float32, so that an item is the same to 1e-4 on every machine.
+    options = run.options.model_copy(update={"precision": "float32"})
+    generator = make_generator(options, size=data.size, channels=len(data.channels), classes=len(data.classes))
     for variable in generator.variables:
         name = f"average/{variable.path}"
         if name not in arrays:

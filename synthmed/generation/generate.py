@@ -141,9 +141,12 @@ def _write_block(
             template=template,
             mask_source="generated" if hashes is None else f"given:{hashes[place]}",
         )
-        image = None if samples.images is None else samples.images[place]
-        if image is not None and not np.isfinite(image).all():
-            raise UserError(f"{info.name} drew values that are not finite at seed {seeds[place]}: it is damaged")
+        image = None
+        if samples.images is not None:
+            if not np.isfinite(samples.images[place]).all():
+                raise UserError(f"{info.name} drew values that are not finite at seed {seeds[place]}: it is damaged")
+            # Real slices end at -1 and 1; what overshoots would become intensities that the scanner cannot give.
+            image = np.clip(samples.images[place], -1.0, 1.0)
         writer.add(Item(case_name(int(seeds[place])), image, samples.labels[place], info.templates[template], record))
 
 

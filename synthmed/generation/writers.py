@@ -23,7 +23,7 @@ class Item:
 
     case: str
     image: np.ndarray | None
-    """float32 [H, W, C], about -1 to 1; None for a generator of masks alone."""
+    """float32 [H, W, C] in [-1, 1]; None for a generator of masks alone."""
     label: np.ndarray
     """uint8 [H, W] of class indices."""
     template: "Template"
