@@ -107,7 +107,13 @@ def run_demo(
     unets = {REAL_ONLY: out / "unet-real", BLENDED: out / "unet-blended"}
     for (arm, extra), name in zip(arms.items(), ("U-Net, real slices", "U-Net, blended"), strict=True):
         story.step(name, lambda tell, arm=arm, extra=extra: _train_unet(unets[arm], store, extra, options, tell))  # type: ignore[misc]
-    scores = story.step("scores", lambda tell: {arm: _score(unet, store, dataset, tell) for arm, unet in unets.items()})
+    scores = story.step(
+        "scores",
+        lambda tell: {
+            arm: _score(unet, store, dataset, _part(tell, number, len(unets)))
+            for number, (arm, unet) in enumerate(unets.items())
+        },
+    )
     shown = np.random.default_rng(options.seed).permutation(store.indices("train"))[:SHOWN]
     first = np.arange(min(SHOWN, len(synthetic)))
     return DemoResult(
@@ -121,6 +127,11 @@ def run_demo(
         scores=scores,
         seconds=story.seconds,
     )
+
+
+def _part(tell: Progress, number: int, parts: int) -> Progress:
+    """Tell the progress of part `number` of several equal ones as progress of the whole."""
+    return lambda done, total, note: tell(number * total + done, parts * total, note)
 
 
 def _phantom(dataset: Path, options: DemoOptions, tell: Progress) -> None:
