@@ -9,6 +9,7 @@ from synthmed.layers.dense import EqualizedDense
 from synthmed.layers.mask_injection import MaskInjection
 from synthmed.layers.modulated_conv import ModulatedConv2D
 from synthmed.layers.noise import NoiseInjection
+from synthmed.layers.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
@@ -38,7 +39,8 @@ class StyledConv2D(keras.layers.Layer):
     def build(self, inputs_shape, w_shape, noise_shape=None, condition_shape=None):
         # The activation's gain of sqrt(2) passes through the leaky ReLU to everything that is added before it.
         gain = self.activation_gain = math.sqrt(2.0)
-        self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype="float32", name="affine")
+        style_dtype = at_least_float32(self.dtype_policy)
+        self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype=style_dtype, name="affine")
         self.affine.build(w_shape)
         self.convolution = ModulatedConv2D(
             self.filters, upsample=self.upsample, gain=gain, dtype=self.dtype_policy, name="convolution"

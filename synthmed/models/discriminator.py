@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from synthmed.layers import DiscriminatorBlock, EqualizedConv2D, EqualizedDense, MinibatchStddev
+from synthmed.layers.precision import at_least_float32
 from synthmed.models.pyramid import make_pyramid
 
 
@@ -17,7 +18,7 @@ class SliceDiscriminator(keras.Model):
         channel_base: Feature channels at a level, times its longer side.
         channel_max: Most feature channels at any level.
         group_size: Samples a group of the minibatch standard deviation.
-        precision: Keras dtype policy of the blocks; the last one is in float32 always.
+        precision: Keras dtype policy of the blocks; the last one is in float32 at least.
 
     Input shape: `(batch, height, width, planes)` with a known batch. Output shape: `(batch,)`, logits, float32.
     """
@@ -33,7 +34,8 @@ class SliceDiscriminator(keras.Model):
         precision: str = "float32",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        exact = at_least_float32(precision)
+        super().__init__(dtype=exact, **kwargs)
         self.size: tuple[int, int] = (size[0], size[1])
         self.planes = planes
         self.channel_base = channel_base
@@ -48,12 +50,12 @@ class SliceDiscriminator(keras.Model):
             DiscriminatorBlock(pyramid.channels[level - 1], dtype=precision, name=f"block{pyramid.sizes[level][0]}")
             for level in range(pyramid.doublings, 0, -1)
         ]
-        # The last block in float32: batch statistics and logits lose too much in eight bits of mantissa.
+        # The last block in float32 at least: batch statistics and logits lose too much in eight bits of mantissa.
         last = pyramid.channels[0]
-        self.minibatch_stddev = MinibatchStddev(group_size=group_size, dtype="float32", name="minibatch_stddev")
-        self.last_convolution = EqualizedConv2D(last, activate=True, dtype="float32", name="last_convolution")
-        self.last_dense = EqualizedDense(last, activate=True, dtype="float32", name="last_dense")
-        self.logit = EqualizedDense(1, dtype="float32", name="logit")
+        self.minibatch_stddev = MinibatchStddev(group_size=group_size, dtype=exact, name="minibatch_stddev")
+        self.last_convolution = EqualizedConv2D(last, activate=True, dtype=exact, name="last_convolution")
+        self.last_dense = EqualizedDense(last, activate=True, dtype=exact, name="last_dense")
+        self.logit = EqualizedDense(1, dtype=exact, name="logit")
         self._build_from(pyramid)
 
     def _build_from(self, pyramid) -> None:
@@ -73,7 +75,7 @@ class SliceDiscriminator(keras.Model):
         features = self.entry(planes)
         for block in self.blocks:
             features = block(features)
-        features = self.last_convolution(self.minibatch_stddev(ops.cast(features, "float32")))
+        features = self.last_convolution(self.minibatch_stddev(ops.cast(features, self.compute_dtype)))
         flat = ops.reshape(features, (features.shape[0], -1))
         return self.logit(self.last_dense(flat))[:, 0]
 

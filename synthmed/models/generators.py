@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from synthmed.layers.precision import at_least_float32
 from synthmed.models.mapping import MappingNetwork
 from synthmed.models.synthesis import SynthesisNetwork
 
@@ -26,7 +27,7 @@ class SliceGenerator(keras.Model):
         mapping_layers: Dense layers of the mapping network.
         channel_base: Feature channels at a level, times its longer side.
         channel_max: Most feature channels at any level.
-        precision: Keras dtype policy of the synthesis network; outputs are float32 always.
+        precision: Keras dtype policy of the synthesis network; outputs are float32 at least.
 
     Call arguments:
         z: `(batch, z_dim)`, standard normal.
@@ -51,7 +52,8 @@ class SliceGenerator(keras.Model):
         precision: str = "float32",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        exact = at_least_float32(precision)
+        super().__init__(dtype=exact, **kwargs)
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
         self.variant = variant
@@ -66,7 +68,7 @@ class SliceGenerator(keras.Model):
         self.precision = precision
         self.image_channels = 0 if variant == "mask" else channels
         self.mask_classes = 0 if variant == "cond" else classes
-        self.mapping = MappingNetwork(w_dim, layers=mapping_layers, dtype="float32", name="mapping")
+        self.mapping = MappingNetwork(w_dim, layers=mapping_layers, dtype=exact, name="mapping")
         self.synthesis = SynthesisNetwork(
             self.size,
             image_channels=self.image_channels,

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from synthmed.layers import EqualizedDense
+from synthmed.layers.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
@@ -29,10 +30,11 @@ class MappingNetwork(keras.layers.Layer):
 
     def build(self, input_shape):
         self.dense = []
+        self.style_dtype = at_least_float32(self.dtype_policy)
         shape = tuple(input_shape)
         for number in range(self.layers):
             layer = EqualizedDense(
-                self.w_dim, learning_rate_multiplier=0.01, activate=True, dtype="float32", name=f"dense{number}"
+                self.w_dim, learning_rate_multiplier=0.01, activate=True, dtype=self.style_dtype, name=f"dense{number}"
             )
             layer.build(shape)
             shape = (shape[0], self.w_dim)
@@ -40,7 +42,7 @@ class MappingNetwork(keras.layers.Layer):
         self.w_average = self.add_weight(name="w_average", shape=(self.w_dim,), initializer="zeros", trainable=False)
 
     def call(self, z):
-        z = ops.cast(z, "float32")
+        z = ops.cast(z, self.style_dtype)
         w = z * ops.rsqrt(ops.mean(ops.square(z), axis=-1, keepdims=True) + self.EPSILON)
         for layer in self.dense:
             w = layer(w)

@@ -5,6 +5,7 @@ from keras import ops
 
 from synthmed.layers import EqualizedDense, ModulatedConv2D, StyledConv2D
 from synthmed.layers.fir import upsample
+from synthmed.layers.precision import at_least_float32
 from synthmed.models.pyramid import Pyramid, make_pyramid
 
 OUTSIDE_SLOPE = 0.1
@@ -38,7 +39,8 @@ class ToPlanes(keras.layers.Layer):
         self.planes = planes
 
     def build(self, inputs_shape, w_shape):
-        self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype="float32", name="affine")
+        self.output_dtype = at_least_float32(self.dtype_policy)
+        self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype=self.output_dtype, name="affine")
         self.affine.build(w_shape)
         self.convolution = ModulatedConv2D(
             self.planes, kernel_size=1, demodulate=False, dtype=self.dtype_policy, name="convolution"
@@ -47,7 +49,7 @@ class ToPlanes(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.planes,), initializer="zeros", autocast=False)
 
     def call(self, inputs, w):
-        return ops.cast(self.convolution(inputs, self.affine(w)), "float32") + self.bias
+        return ops.cast(self.convolution(inputs, self.affine(w)), self.output_dtype) + self.bias
 
     def compute_output_shape(self, inputs_shape, w_shape=None):
         return (*inputs_shape[:-1], self.planes)

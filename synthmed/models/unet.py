@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from synthmed.layers.precision import at_least_float32
 from synthmed.models.unet_blocks import ConvolutionBlock
 
 SMALLEST_SIDE = 4
@@ -77,7 +78,7 @@ class UNet(keras.Model):
         ]
         self.pool = keras.layers.MaxPooling2D(2, dtype=policy, name="pool")
         self.enlarge = keras.layers.UpSampling2D(2, interpolation="nearest", dtype=policy, name="enlarge")
-        self.head = keras.layers.Conv2D(classes, 1, dtype="float32", name="head")
+        self.head = keras.layers.Conv2D(classes, 1, dtype=at_least_float32(policy), name="head")
 
     def build(self, input_shape):
         shapes = [(None, None, None, filters) for filters in self.widths]

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from synthmed.layers.precision import at_least_float32
+
 
 @keras.saving.register_keras_serializable(package="synthmed")
 class InstanceNormalization(keras.layers.Layer):
@@ -27,7 +29,7 @@ class InstanceNormalization(keras.layers.Layer):
         self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros", autocast=False)
 
     def call(self, inputs):
-        exact = ops.cast(inputs, "float32")
+        exact = ops.cast(inputs, at_least_float32(self.dtype_policy))
         mean = ops.mean(exact, axis=(1, 2), keepdims=True)
         # E[x^2] - E[x]^2 reads the image once; rounding may push a constant channel's variance below zero.
         variance = ops.maximum(ops.mean(ops.square(exact), axis=(1, 2), keepdims=True) - ops.square(mean), 0.0)
