@@ -77,7 +77,9 @@ def styles_of(drawing, z, other):
     sizes = {"size": (32, 32), "channels": 1, "classes": 2, "z_dim": 4, "w_dim": 4, "mapping_layers": 1}
     generator = SliceGenerator(variant="base", channel_base=32, channel_max=16, precision="float64", **sizes)
     cut = np.array([1, 3, generator.num_ws], np.int32)
-    return drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
+    mixed = drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
+    # What it says of the mean w beside the styles is remembered, not differentiated.
+    return mixed[0] if isinstance(mixed, tuple) else mixed
 
 
 def on_the_path(modules) -> dict:
