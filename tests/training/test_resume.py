@@ -13,7 +13,7 @@ import pytest
 from synthmed.training.options import TrainOptions
 from synthmed.training.run import Run
 
-STEPS, BATCH = 16, 4
+STEPS, BATCH = 13, 4
 OPTIONS = {
     "variant": "base",
     "batch": BATCH,
@@ -74,7 +74,7 @@ def last_step(out) -> int:
 
 def kill_at_a_random_moment(out, store) -> float:
     """Resume a run, let it write a checkpoint or more, kill it and return how long after the first one that was."""
-    before, delay = last_step(out), random.uniform(0, 1.5)
+    before, delay = last_step(out), random.uniform(0, 1.0)
     process = start(out, store)
     while last_step(out) <= before and process.poll() is None:
         time.sleep(0.01)
