@@ -31,7 +31,7 @@ class MaskModulation(keras.layers.Layer):
         self.strength = self.add_weight(
             name="strength", shape=(), initializer=keras.initializers.Constant(self.FIRST_STRENGTH)
         )
-        # One convolution for scale and shift together: the mask has few planes, and small convolutions cost their start.
+        # One convolution for scale and shift: the mask has few planes, and small convolutions cost their start.
         self.projection = EqualizedConv2D(
             2 * inputs_shape[-1], kernel_size=3, use_bias=False, dtype=self.dtype_policy, name="projection"
         )

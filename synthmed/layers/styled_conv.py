@@ -12,7 +12,7 @@ from synthmed.layers.modulated_conv import ModulatedConv2D
 from synthmed.layers.noise import NoiseInjection
 from synthmed.layers.precision import at_least_float32
 
-INJECTIONS = {"concatenate": MaskInjection, "modulate": MaskModulation}
+INJECTIONS: dict[str, type[keras.layers.Layer]] = {"concatenate": MaskInjection, "modulate": MaskModulation}
 
 
 @keras.saving.register_keras_serializable(package="synthmed")

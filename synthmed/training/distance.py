@@ -1,8 +1,9 @@
 """How far generated slices are from held-out real ones, cheaply enough to be asked during training.
 
-The sliced Wasserstein distance of patches on the levels of a Laplacian pyramid (Karras et al. 2018, arXiv:1710.10196,
-section 5): the fine levels see texture and blur, the coarse ones the anatomy. It needs no network and no download. Image
-planes and one-hot mask planes are compared together, so that an image that does not follow its mask counts, too.
+The sliced Wasserstein distance of patches on the levels of a Laplacian pyramid (Karras et al. 2018,
+arXiv:1710.10196, section 5): the fine levels see texture and blur, the coarse ones the anatomy. It needs no network
+and no download. Image planes and one-hot mask planes are compared together, so that an image that does not follow its
+mask counts, too.
 """
 
 import numpy as np
@@ -17,9 +18,7 @@ SMALLEST = 16
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
-def slice_distance(
-    first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int = 0
-) -> dict[str, float]:
+def slice_distance(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int = 0) -> dict[str, float]:
     """Return the distance of two sets of slices at each level, by its smaller side ("64", "32", ...), and "mean".
 
     Every plane of a level is brought to mean 0 and deviation 1 by the first set, so that the figures are in standard

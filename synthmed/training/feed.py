@@ -115,4 +115,6 @@ def _check_unlabelled(store: Store, unlabelled: Store) -> None:
     if not len(unlabelled.indices("train")):
         raise UserError(f"{unlabelled.path} has no training slices: prepare it with --split 1,0,0")
     if {*store.hashes("val"), *store.hashes("test")} & set(unlabelled.training_hashes):
-        raise UserError(f"{unlabelled.path} holds patients that {store.path} keeps for validation or test: leave them out")
+        raise UserError(
+            f"{unlabelled.path} holds patients that {store.path} keeps for validation or test: leave them out"
+        )

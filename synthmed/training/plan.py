@@ -110,7 +110,9 @@ def _check_sources(options: TrainOptions, store: Store) -> None:
     if options.init_from:
         source = Run.open(options.init_from)
         if source.options.variant != options.variant:
-            raise UserError(f"{source.path} is a {source.options.variant} run: start {options.variant} from one of its kind")
+            raise UserError(
+                f"{source.path} is a {source.options.variant} run: start {options.variant} from one of its kind"
+            )
         _refuse_held_out(source, store)
 
 

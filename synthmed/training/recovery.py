@@ -57,8 +57,8 @@ class Recovery(BaseModel):
         """
         if self.rollbacks >= options.rollbacks:
             raise UserError(
-                f"training of {folder} diverged again after {self.rollbacks} ways back, the last one at a learning rate "
-                f"of {self.learning_rate * self.scale:g}: {reason}; its last checkpoint is good"
+                f"training of {folder} diverged again after {self.rollbacks} ways back, the last one at a "
+                f"learning rate of {self.learning_rate * self.scale:g}: {reason}; its last checkpoint is good"
             )
         self.rollbacks += 1
         write_json(folder / RECOVERY_FILE, self.model_dump())
