@@ -1,12 +1,19 @@
 """Low-pass resampling with the binomial filter [1, 3, 3, 1] of StyleGAN2.
 
-The filter is the threefold convolution of [1, 1] with itself, so it is computed as average pools of width two. On a
-CPU that is several times faster than a depthwise convolution, and being linear with registered gradients of every
-order it is safe under R1 and path-length regularisation, unlike bilinear resizing.
+Every filter here is linear and symmetric, so its gradient is another of these filters: the adjoint of a blur is a blur
+with the complementary padding, that of downsampling is upsampling. Writing the gradients so spares the processor the
+gradient kernels of depthwise convolutions and pools, which are several times slower than the forward ones (40 times
+for strided ones in bfloat16). A gradient being made of the same functions, gradients of every order are exact, unlike
+those of bilinear resizing.
 """
 
 import keras
+import numpy as np
 from keras import ops
+
+BINOMIAL = np.array([1.0, 3.0, 3.0, 1.0]) / 8.0
+# Repetition of each pixel, then this, is zero insertion followed by the binomial filter at a gain of two.
+TENT = np.array([1.0, 2.0, 1.0]) / 4.0
 
 
 def blur(inputs, *, padding: tuple[int, int]):
@@ -14,32 +21,76 @@ def blur(inputs, *, padding: tuple[int, int]):
 
     Args:
         inputs: Tensor of rank 4, channels last.
-        padding: Zeros added before and after each image axis; the output is `before + after - 3` longer.
+        padding: Zeros added before and after each image axis, 0 to 3; the output is `before + after - 3` longer.
+
+    Raises:
+        ValueError: If more than three zeros are asked for: the outermost of them would blur nothing.
     """
-    outputs = ops.pad(inputs, ((0, 0), padding, padding, (0, 0)))
-    for _ in range(3):
-        outputs = _pair_mean(outputs)
-    return outputs
+    if not all(0 <= count <= 3 for count in padding):
+        raise ValueError(f"padding must be from 0 to 3, got {padding}")
+    complement = (3 - padding[0], 3 - padding[1])
+
+    def forward(values):
+        padded = ops.pad(values, ((0, 0), padding, padding, (0, 0)))
+        return _filter(padded, BINOMIAL, padding="valid")
+
+    return _linear(forward, lambda upstream: blur(upstream, padding=complement))(inputs)
 
 
-def downsample(inputs):
-    """Filter and keep every second row and column: `(batch, 2h, 2w, c)` to `(batch, h, w, c)`."""
-    outputs = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return _pair_mean(_pair_mean(_pair_mean(outputs)), strides=2)
+def downsample(inputs, *, gain: float = 1.0):
+    """Filter and keep every second row and column: `(batch, 2h, 2w, c)` to `(batch, h, w, c)`.
+
+    Args:
+        inputs: Tensor of rank 4, channels last.
+        gain: Factor on the output; the taps of the filter carry it.
+    """
+
+    def forward(values):
+        # For even sizes and a stride of two, "same" pads one zero before and one after.
+        return _filter(values, BINOMIAL, gain, strides=2, padding="same")
+
+    return _linear(forward, lambda upstream: upsample(upstream, gain=gain / 4.0))(inputs)
 
 
-def upsample(inputs):
+def upsample(inputs, *, gain: float = 1.0):
     """Insert zeros and filter with a gain of four: `(batch, h, w, c)` to `(batch, 2h, 2w, c)`.
 
-    Zero insertion followed by [1, 1] is repetition of each value; two pair means do the rest of the filter.
+    Args:
+        inputs: Tensor of rank 4, channels last.
+        gain: Factor on the output; the taps of the filter carry it.
     """
-    outputs = ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2)
-    outputs = ops.pad(outputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return _pair_mean(_pair_mean(outputs))
+
+    def forward(values):
+        return _filter(_repeat(values), TENT, gain, padding="same")
+
+    return _linear(forward, lambda upstream: downsample(upstream, gain=gain * 4.0))(inputs)
 
 
-def _pair_mean(inputs, strides: int = 1):
-    return ops.average_pool(inputs, 2, strides=strides, padding="valid", data_format="channels_last")
+def _linear(forward, adjoint):
+    """Return the linear function `forward` with a gradient that is computed by its adjoint."""
+
+    @ops.custom_gradient
+    def function(inputs):
+        # TensorFlow and JAX pass the upstream gradient by position, PyTorch by name.
+        def gradient(*arguments, upstream=None):
+            return adjoint(arguments[0] if upstream is None else upstream)
+
+        return forward(inputs), gradient
+
+    return function
+
+
+def _filter(inputs, taps: np.ndarray, gain: float = 1.0, *, padding: str, strides: int = 1):
+    kernel = np.tile(gain * np.outer(taps, taps)[:, :, None, None], (1, 1, inputs.shape[-1], 1))
+    kernel = ops.convert_to_tensor(kernel, dtype=inputs.dtype)
+    return ops.depthwise_conv(inputs, kernel, strides=strides, padding=padding, data_format="channels_last")
+
+
+def _repeat(inputs):
+    """Repeat rows and columns: one broadcast copies once where two repetitions copy twice."""
+    batch, height, width, channels = ops.shape(inputs)
+    spread = ops.broadcast_to(inputs[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+    return ops.reshape(spread, (batch, 2 * height, 2 * width, channels))
 
 
 @keras.saving.register_keras_serializable(package="synthmed")

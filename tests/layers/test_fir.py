@@ -1,10 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 from scipy import signal
 
 from synthmed.layers import FIRBlur, FIRDownsample, FIRUpsample
+from synthmed.layers.fir import blur, downsample, upsample
 
 FILTER = np.array([1.0, 3.0, 3.0, 1.0])
 
@@ -53,3 +58,32 @@ def test_a_constant_image_stays_constant_inside():
     ones = np.ones((1, 12, 12, 1), np.float32)
     np.testing.assert_allclose(np.asarray(FIRUpsample()(ones))[0, 2:-2, 2:-2], 1.0, atol=1e-6)
     np.testing.assert_allclose(np.asarray(FIRDownsample()(ones))[0, 1:-1, 1:-1], 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 4), (8, 10)])
+@pytest.mark.parametrize(
+    "function", [downsample, upsample, *(partial(blur, padding=pair) for pair in [(2, 2), (1, 1), (1, 2), (0, 3)])]
+)
+def test_gradient_is_the_transposed_matrix_and_so_is_its_own(function, size):
+    """A user would train with wrong gradients: they are written by hand, as the filter that transposes this one."""
+    count = size[0] * size[1]
+    units = np.eye(count).reshape(count, *size, 1)
+    matrix = np.asarray(function(ops.convert_to_tensor(units, "float64"))).reshape(count, -1)
+    upstream = np.random.default_rng(0).standard_normal(function(units[:1]).shape)
+    inputs, weights = tf.constant(units[:1]), tf.Variable(upstream)
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            inner.watch(inputs)
+            outputs = tf.reduce_sum(function(inputs) * weights)
+        gradient = inner.gradient(outputs, inputs)
+        # Through the square, the gradient of the gradient is the matrix again.
+        energy = tf.reduce_sum(gradient**2)
+    np.testing.assert_allclose(np.ravel(gradient), matrix @ np.ravel(upstream), atol=1e-12)
+    second = outer.gradient(energy, weights)
+    np.testing.assert_allclose(np.ravel(second), 2 * matrix.T @ np.ravel(gradient), atol=1e-12)
+
+
+def test_refuses_padding_that_the_filter_cannot_reach():
+    """A user would get a gradient of another shape than the input."""
+    with pytest.raises(ValueError, match="0 to 3"):
+        blur(images(4, 4), padding=(4, 0))

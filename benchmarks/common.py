@@ -1,0 +1,115 @@
+"""What the benchmarks share: sizes, options of the command line, lines of JSON."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+STARTED = time.perf_counter()
+
+# Options of `TrainOptions`, and the image channels. "tiny" only shows that a benchmark runs.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"size": 32, "channels": 1, "batch": 2, "channel_base": 128, "channel_max": 16, "z": 16, "layers": 2},
+    "64": {"size": 64, "channels": 2, "batch": 8, "channel_base": 4096, "channel_max": 256, "z": 256, "layers": 4},
+    "256": {"size": 256, "channels": 4, "batch": 4, "channel_base": 16384, "channel_max": 512, "z": 512, "layers": 8},
+}
+CLASSES = 2
+
+
+def make_options(name: str, *, variant: str, precision: str):
+    """Return resolved `TrainOptions` of a size in `SIZES`."""
+    from synthmed.training.options import TrainOptions, resolve
+
+    chosen = SIZES[name]
+    options = TrainOptions(
+        variant=variant,
+        batch=chosen["batch"],
+        precision=precision,
+        channel_base=chosen["channel_base"],
+        channel_max=chosen["channel_max"],
+        z_dim=chosen["z"],
+        w_dim=chosen["z"],
+        mapping_layers=chosen["layers"],
+    )
+    return resolve(options, size=(chosen["size"], chosen["size"]))
+
+
+class Interleaved:
+    """Times whole calls and single operations in turn, so that both see the same machine.
+
+    Args:
+        counts: From operation to how often a step does it, as `operations.operations` returns it.
+    """
+
+    def __init__(self, counts: Counter):
+        from operations import best_seconds
+
+        self.counts = counts
+        self._timers = {operation: best_seconds(operation) for operation in counts}
+        self._best = dict.fromkeys(counts, float("inf"))
+        self.calls: dict[str, list[float]] = {}
+
+    def round(self, calls: dict[str, Callable[[], Any]]) -> None:
+        """Time each call once and each operation once."""
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            self.calls.setdefault(name, []).append(time.perf_counter() - begin)
+        for operation, timer in self._timers.items():
+            self._best[operation] = min(self._best[operation], timer())
+
+    @property
+    def bound(self) -> float:
+        """Seconds that the operations of a step take, each at its best time alone."""
+        return sum(count * self._best[operation] for operation, count in self.counts.items())
+
+    @property
+    def gflop(self) -> float:
+        """Floating point operations of a step, in thousand millions."""
+        return sum(count * operation.gflop for operation, count in self.counts.items())
+
+    def total(self, weights: dict[str, float], reduce: Callable[[list[float]], float] = statistics.median) -> float:
+        """Seconds of a step: the median (or another figure) of each call times how often a step does it."""
+        return sum(weight * reduce(self.calls[name]) for name, weight in weights.items())
+
+
+def since_start() -> float:
+    """Seconds since the benchmark began to import TensorFlow."""
+    return time.perf_counter() - STARTED
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def emit(record: dict[str, Any]) -> None:
+    """Print one measurement as one line of JSON, with what it was taken on."""
+    import tensorflow as tf
+
+    machine = {
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "processor": _processor(),
+        "tensorflow": tf.__version__,
+    }
+    print(json.dumps(_rounded(record) | {"machine": machine}), flush=True)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value

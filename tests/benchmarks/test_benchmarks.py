@@ -1,0 +1,67 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(FOLDER / script), "--size", "tiny", "--rounds", "1", *arguments]
+    lines = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).splitlines()
+    assert len(lines) == 1
+    return json.loads(lines[0])
+
+
+@pytest.mark.slow
+def test_gan_step_measures_every_phase_against_its_bound():
+    """A user would lose the figure by which a slower training step is noticed."""
+    found = run("gan_step.py", "--precision", "bfloat16")
+    assert found["images_per_second"] > 0 and found["gflop"] > 0
+    assert found["share"] == pytest.approx(found["bound_ms"] / found["step_ms"], rel=1e-2)
+    assert {name: phase["per_step"] for name, phase in found["phases"].items()} == {
+        "main": 1,
+        "path": 0.25,
+        "r1": 0.0625,
+        "average": 1,
+    }
+
+
+@pytest.mark.slow
+def test_generation_measures_drawing_against_its_bound():
+    """A user would not notice that drawing became slower."""
+    found = run("generation.py", "--batch", "3", "--variant", "cond")
+    assert found["batch"] == 3 and found["slices_per_second"] > 0 and found["share"] > 0
+
+
+def test_the_operations_of_a_function_are_found_with_their_work(monkeypatch):
+    """A user would be shown a share of a bound that leaves out half of the work."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import tensorflow as tf
+    from operations import best_seconds, operations
+
+    @tf.function
+    def twice(image, kernel, matrix):
+        with tf.GradientTape() as tape:
+            tape.watch((image, kernel))
+            result = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "VALID"))
+        unused = tf.matmul(matrix, matrix)
+        del unused
+        return tape.gradient(result, (image, kernel)), tf.matmul(matrix, matrix, transpose_b=True)
+
+    shapes = (1, 7, 9, 3), (3, 3, 3, 5), (4, 6)
+    function = twice.get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes[:2]), tf.TensorSpec((4, 4)))
+    found = {operation.kind: (operation, count) for operation, count in operations([(function, 0.5)]).items()}
+    # The forward convolution is of no consequence for these outputs, and one of the products for none.
+    assert {kind: count for kind, (_, count) in found.items()} == {
+        "Conv2DBackpropInput": 0.5,
+        "Conv2DBackpropFilter": 0.5,
+        "MatMul": 0.5,
+    }
+    convolution = 2e-9 * (1 * 3 * 4 * 5) * (3 * 3 * 3)
+    assert found["Conv2DBackpropInput"][0].gflop == pytest.approx(convolution)
+    assert found["Conv2DBackpropFilter"][0].gflop == pytest.approx(convolution)
+    assert found["MatMul"][0].gflop == pytest.approx(2e-9 * 4 * 4 * 4)
+    assert all(best_seconds(operation, seconds=1e-3)() > 0 for operation, _ in found.values())
