@@ -18,7 +18,6 @@ GAMMA, EVERY_R1, EVERY_PATH, PATH_WEIGHT, PATH_DECAY = 3.0, 8, 4, 2.0, 0.01
 
 
 def make_engine(**more):
-    plain = {"augment": "none"} if "augment" in TrainOptions.model_fields else {}
     options = TrainOptions(
         variant="base",
         batch=BATCH,
@@ -33,7 +32,7 @@ def make_engine(**more):
         path_every=EVERY_PATH,
         path_decay=PATH_DECAY,
         path_batch_shrink=2,
-        **plain,
+        augment="none",
         **more,
     )
     options = resolve(options, size=SIZE)

@@ -1,6 +1,6 @@
 """Every function that can lie on a differentiated path against finite differences; one without a case fails."""
 
-import importlib.util
+import importlib
 import inspect
 import os
 import sys
@@ -11,9 +11,15 @@ import pytest
 from keras import ops
 
 from synthmed.layers import fir
+from synthmed.training.augmentation import (
+    ADA_OPERATIONS,
+    AUGMENTATIONS,
+    DIFF_OPERATIONS,
+    augment,
+    noise_shape,
+    numbers_shape,
+)
 
-AUGMENTATION = "synthmed.training.augmentation"
-HAS_AUGMENTATION = importlib.util.find_spec(AUGMENTATION) is not None
 PACKAGES = ("synthmed.layers", "synthmed.models", "synthmed.training")
 
 IMAGE = (2, 6, 4, 3)
@@ -28,6 +34,13 @@ CASES = {
     "training.drawing.mixed_styles": [(lambda drawing, z, other: styles_of(drawing, z, other), [(3, 4), (3, 4)])],
     "training.losses.generator_loss": [(lambda losses, x: losses.generator_loss(x), [(5,)])],
     "training.losses.discriminator_loss": [(lambda losses, x, y: losses.discriminator_loss(x, y), [(5,), (5,)])],
+    "training.losses.relativistic_generator_loss": [
+        (lambda losses, x, y: losses.relativistic_generator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.relativistic_discriminator_loss": [
+        (lambda losses, x, y: losses.relativistic_discriminator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.mismatch_loss": [(lambda losses, x: losses.mismatch_loss(x, np.array([1.0, 0, 1, 1, 0])), [(5,)])],
     "training.losses.r1_penalty": [(lambda losses, x: losses.r1_penalty(x, 0.7), [IMAGE])],
     "training.losses.path_lengths": [(lambda losses, x: losses.path_lengths(x), [(3, 4, 5)])],
     "training.losses.path_weights": [(lambda losses, x: losses.path_weights(x), [IMAGE])],
@@ -37,6 +50,9 @@ CASES = {
         (lambda planes, x, y: planes.real_planes(x, y, variant="base"), [IMAGE, (2, 6, 4, 2)]),
         (lambda planes, x, y: planes.real_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
         (lambda planes, y: planes.real_planes(None, y, variant="mask"), [(2, 6, 4, 2)]),
+    ],
+    "training.planes.hide_masks": [
+        (lambda planes, x: planes.hide_masks(x, np.array([1.0, 0.0]), image_channels=1), [IMAGE])
     ],
     "training.planes.judged_planes": [
         (lambda planes, x, y: planes.judged_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
@@ -51,6 +67,9 @@ EXEMPT = {
     "layers.counter_random.threefry2x32": "integers",
     "layers.counter_random.uniform": "follows from integers",
     "layers.precision.at_least_float32": "returns a name",
+    "models.attributes.attribute_size": "returns a number",
+    "models.attributes.attribute_vector": "what networks are told is data",
+    "models.attributes.shown_classes": "its input is integers",
     "models.items.draw_items": "draws samples; nothing is trained through it",
     "models.items.first_stream": "returns a number",
     "models.items.item_latents": "follows from integers",
@@ -65,6 +84,7 @@ EXEMPT = {
     "training.losses.ema_decay": "works on plain numbers",
     "training.losses.lazy_adam": "works on plain numbers",
     "training.planes.one_hot_mask": "its input is integers",
+    "training.planes.signed_distance": "its input is one-hot labels",
     "training.planes.split_planes": "gives samples out; nothing is trained through it",
 }
 
@@ -77,9 +97,9 @@ def styles_of(drawing, z, other):
     sizes = {"size": (32, 32), "channels": 1, "classes": 2, "z_dim": 4, "w_dim": 4, "mapping_layers": 1}
     generator = SliceGenerator(variant="base", channel_base=32, channel_max=16, precision="float64", **sizes)
     cut = np.array([1, 3, generator.num_ws], np.int32)
-    mixed = drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
-    # What it says of the mean w beside the styles is remembered, not differentiated.
-    return mixed[0] if isinstance(mixed, tuple) else mixed
+    # The mean w beside the styles is remembered, not differentiated.
+    styles, _ = drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
+    return styles
 
 
 def on_the_path(modules) -> dict:
@@ -92,24 +112,16 @@ def on_the_path(modules) -> dict:
 
 
 def augmented(planes, numbers, noise, *names, probability=1.0):
-    from synthmed.training.augmentation import augment
-
     return augment(planes, image_planes=2, operations=names, probability=probability, numbers=numbers, noise=noise)
 
 
 def augmentation_inputs(differences, shape=(3, 12, 12, 4)):
-    from synthmed.training.augmentation import noise_shape, numbers_shape
-
     numbers = differences.random.uniform(size=numbers_shape(shape[0]))
     noise = differences.random.standard_normal(noise_shape(*shape[:3], 2))
     return differences.normal(shape), ops.cast(numbers, "float64"), ops.cast(noise, "float64")
 
 
 def operations():
-    if not HAS_AUGMENTATION:
-        return []
-    from synthmed.training.augmentation import ADA_OPERATIONS, AUGMENTATIONS, DIFF_OPERATIONS
-
     return [(name,) for name in AUGMENTATIONS] + [ADA_OPERATIONS, DIFF_OPERATIONS]
 
 
@@ -133,11 +145,9 @@ def test_every_function_has_a_case(public_objects, differences):
     """A user would train through a function whose gradient nobody has checked."""
     found = on_the_path(public_objects(*PACKAGES))
     assert {"layers.fir.blur", "training.losses.r1_penalty"} <= found.keys(), "the search for functions finds too few"
-    reached = set()
-    if HAS_AUGMENTATION:
-        inputs = augmentation_inputs(differences)
-        # Each operation has a case below, which checks whatever it calls.
-        reached = functions_reached(lambda: [augmented(*inputs, *names) for names in operations()])
+    inputs = augmentation_inputs(differences)
+    # Each operation has a case below, which checks whatever it calls.
+    reached = functions_reached(lambda: [augmented(*inputs, *names) for names in operations()])
     missing = sorted(
         name
         for name, function in found.items()
@@ -159,7 +169,6 @@ def test_gradients_equal_finite_differences(name, number, differences):
     differences.second_order(lambda: call(module, *(one.value() for one in inputs)), groups, inputs)
 
 
-@pytest.mark.skipif(not HAS_AUGMENTATION, reason="there is no augmentation")
 @pytest.mark.parametrize(
     "names", operations(), ids=lambda names: names[0] if len(names) == 1 else f"{len(names)} of them"
 )

@@ -15,7 +15,7 @@ def test_average_follows_the_mean_style_with_its_decay():
     """A user would lose truncation towards the real average."""
     mapping = MappingNetwork(4)
     mapping.build((None, 4))
-    mapping.track_average(np.full((8, 4), 2.0, np.float32))
+    mapping.track_average(np.full(4, 2.0, np.float32))
     np.testing.assert_allclose(mapping.w_average, 2.0 * (1 - mapping.AVERAGE_DECAY), rtol=1e-4)
 
 

@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 
-from synthmed.training.options import TrainOptions
 from synthmed.training.run import Run
 
 STEPS, BATCH = 13, 4
@@ -27,8 +26,9 @@ OPTIONS = {
     "r1_every": 3,
     "checkpoint_seconds": 1e-6,
     "seed": 5,
-    # Where there is adaptive augmentation, its strength moves from the first step on.
-    **({"augment": "ada", "augment_kimg": 0.05} if "augment" in TrainOptions.model_fields else {}),
+    # The strength of the augmentation moves from the first step on.
+    "augment": "ada",
+    "augment_kimg": 0.05,
 }
 # The checkpoint of this number, counted from 1 a process, is cut off half-way by the process's own death.
 DEADLY_CHECKPOINT = 3
@@ -40,8 +40,7 @@ SCRIPT = textwrap.dedent(
     import numpy as np
     import tensorflow as tf
     from synthmed.data.store import Store
-    from synthmed.training.options import TrainOptions
-    from synthmed.training.plan import execute, plan_training
+        from synthmed.training.plan import execute, plan_training
     from synthmed.training.run import Run
 
     # Two steps of a tiny network take less time than their compilation.
@@ -106,6 +105,7 @@ def test_training_killed_at_any_moment_ends_bit_for_bit_where_undisturbed_traini
     owners = {name.split("/")[0] for name in arrays}
     assert {"generator", "average", "discriminator", "generator_optimizer", "discriminator_optimizer"} <= owners
     assert arrays["path_mean"] != 0
+    assert arrays["augment_probability"] != 0
     different = [name for name in arrays if arrays[name].tobytes() != resumed[name].tobytes()]
     assert different == [], f"killed {delays} s after a checkpoint"
     assert all(np.isfinite(value).all() for value in arrays.values())
