@@ -28,10 +28,22 @@ CASES = {
     "training.drawing.mixed_styles": [(lambda drawing, z, other: styles_of(drawing, z, other), [(3, 4), (3, 4)])],
     "training.losses.generator_loss": [(lambda losses, x: losses.generator_loss(x), [(5,)])],
     "training.losses.discriminator_loss": [(lambda losses, x, y: losses.discriminator_loss(x, y), [(5,), (5,)])],
+    "training.losses.relativistic_generator_loss": [
+        (lambda losses, x, y: losses.relativistic_generator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.relativistic_discriminator_loss": [
+        (lambda losses, x, y: losses.relativistic_discriminator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.mismatch_loss": [
+        (lambda losses, x: losses.mismatch_loss(x, np.array([1.0, 0.0, 1.0, 1.0, 0.0])), [(5,)])
+    ],
     "training.losses.r1_penalty": [(lambda losses, x: losses.r1_penalty(x, 0.7), [IMAGE])],
     "training.losses.path_lengths": [(lambda losses, x: losses.path_lengths(x), [(3, 4, 5)])],
     "training.losses.path_weights": [(lambda losses, x: losses.path_weights(x), [IMAGE])],
     "training.losses.path_penalty": [(lambda losses, x: losses.path_penalty(x, 0.3), [(5,)])],
+    "training.planes.hide_masks": [
+        (lambda planes, x: planes.hide_masks(x, np.array([1.0, 0.0]), image_channels=1), [IMAGE])
+    ],
     "training.planes.soften": [(lambda planes, x: planes.soften(x), [IMAGE])],
     "training.planes.real_planes": [
         (lambda planes, x, y: planes.real_planes(x, y, variant="base"), [IMAGE, (2, 6, 4, 2)]),
@@ -51,6 +63,9 @@ EXEMPT = {
     "layers.counter_random.threefry2x32": "integers",
     "layers.counter_random.uniform": "follows from integers",
     "layers.precision.at_least_float32": "returns a name",
+    "models.attributes.attribute_size": "returns a number",
+    "models.attributes.attribute_vector": "describes data; nothing is trained through it",
+    "models.attributes.shown_classes": "its input is integers",
     "models.items.draw_items": "draws samples; nothing is trained through it",
     "models.items.first_stream": "returns a number",
     "models.items.item_latents": "follows from integers",
@@ -64,6 +79,7 @@ EXEMPT = {
     "training.augmentation.pipeline.numbers_shape": "returns a shape",
     "training.losses.ema_decay": "works on plain numbers",
     "training.losses.lazy_adam": "works on plain numbers",
+    "training.planes.signed_distance": "of real masks alone; nothing is trained through it",
     "training.planes.one_hot_mask": "its input is integers",
     "training.planes.split_planes": "gives samples out; nothing is trained through it",
 }

@@ -60,6 +60,7 @@ CASES = [
     Case("layers.fir.FIRDownsample", {}, [IMAGE]),
     Case("layers.fir.FIRUpsample", {}, [IMAGE]),
     Case("layers.mask_injection.MaskInjection", {"gain": 2.0}, [IMAGE, (2, 6, 4, 2)]),
+    Case("layers.mask_modulation.MaskModulation", {"gain": 2.0}, [IMAGE, (2, 6, 4, 2)]),
     Case("layers.minibatch_stddev.MinibatchStddev", {"group_size": 2}, [(4, 3, 2, 3)]),
     Case("layers.modulated_conv.ModulatedConv2D", {"filters": 4, "gain": 1.4}, [IMAGE, (2, 3)], note="demodulated"),
     Case("layers.modulated_conv.ModulatedConv2D", {"filters": 4, "upsample": True}, [IMAGE, (2, 3)], note="upsampling"),
@@ -73,11 +74,18 @@ CASES = [
     Case("layers.styled_conv.StyledConv2D", {"filters": 4}, [IMAGE, (2, 5), (2, 6, 4, 1)], note="plain"),
     Case(
         "layers.styled_conv.StyledConv2D",
-        {"filters": 4, "upsample": True, "inject_mask": True},
+        {"filters": 4, "upsample": True, "injection": "concatenate"},
         [IMAGE, (2, 5), (2, 12, 8, 1), (2, 12, 8, 2)],
         note="upsampling-mask",
     ),
+    Case(
+        "layers.styled_conv.StyledConv2D",
+        {"filters": 4, "injection": "modulate"},
+        [IMAGE, (2, 5), (2, 6, 4, 1), (2, 6, 4, 2)],
+        note="modulating-mask",
+    ),
     Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 2}, [(3, 5)]),
+    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 1, "attributes": 3}, [(3, 5), (3, 3)], note="told"),
     Case("models.synthesis.ToPlanes", {"planes": 2}, [IMAGE, (2, 5)]),
     Case(
         "models.synthesis.SynthesisNetwork",
@@ -96,6 +104,13 @@ CASES = [
         {"size": (32, 32), "planes": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
         [(2, 32, 32, 2)],
         precision="precision",
+    ),
+    Case(
+        "models.discriminator.SliceDiscriminator",
+        {"size": (32, 32), "planes": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
+        [(2, 32, 32, 1), (2, 3)],
+        precision="precision",
+        note="told",
     ),
     # No regulariser passes through the U-Net.
     Case("models.unet_blocks.InstanceNormalization", {}, [IMAGE], order=1),
