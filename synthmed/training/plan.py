@@ -1,5 +1,6 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import save_checkpoint
+from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
 from synthmed.training.run import DataSummary, Run
 from synthmed.training.trainer import Trainer
@@ -100,13 +102,22 @@ def execute(plan: TrainingPlan, *, resume: bool = False, progress: Progress | No
                 return False
         if plan.masks_from is not None:
             _adopt_mask_generator(run, plan.masks_from)
-        return Trainer(run, plan.store, progress=report).train()
+        try:
+            trainer = Trainer(run, plan.store, progress=report)
+        except UserError:
+            if not existing and plan.mask is None:
+                # Nothing was trained yet: a folder left behind would stand in the way of the corrected command.
+                shutil.rmtree(plan.path)
+            raise
+        return trainer.train()
 
 
 def _check_sources(options: TrainOptions, store: Store) -> None:
     """Refuse what a run may not learn from: unlabelled images but for `base`, and patients that the store holds out."""
-    if options.unlabelled and options.variant != "base":
-        raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
+    if options.unlabelled:
+        if options.variant != "base":
+            raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
+        Feed(options, store, Store.open(options.unlabelled))
     if options.init_from:
         source = Run.open(options.init_from)
         if source.options.variant != options.variant:
