@@ -9,6 +9,7 @@ integers only, which every Keras backend has.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -40,7 +41,7 @@ def bits(seed, *, stream: int, count: int):
     """Return uint32 `(batch, count)` for integer seeds `(batch,)`.
 
     Args:
-        seed: int64 (int32 where the backend has no more) item seeds.
+        seed: int64 `(batch,)` item seeds; a NumPy array of them on a backend that has 32 bits only.
         stream: Which of the independent sequences of an item, from 0.
         count: How many numbers an item.
     """
@@ -69,10 +70,14 @@ def normal(seed, *, stream: int, shape: tuple[int, ...]):
 
 
 def _key(seed):
-    seed = ops.convert_to_tensor(seed)
+    if not ops.is_tensor(seed):
+        # Split before a backend without 64-bit integers, as JAX is by default, cuts off the upper half.
+        words = np.asarray(seed, np.int64).view(np.uint64)
+        return tuple(ops.convert_to_tensor(word.astype(np.uint32)) for word in (words & 0xFFFFFFFF, words >> 32))
     if keras.backend.standardize_dtype(seed.dtype) != "int64":
-        low = ops.cast(seed, "uint32")
-        return low, ops.zeros_like(low)
+        # The sign fills the upper half, as it does in int64.
+        high = ops.where(seed < 0, _uint32(0xFFFFFFFF), _uint32(0))
+        return ops.cast(seed, "uint32"), high
     low = ops.bitwise_and(seed, ops.cast(0xFFFFFFFF, "int64"))
     high = ops.bitwise_and(ops.right_shift(seed, ops.cast(32, "int64")), ops.cast(0xFFFFFFFF, "int64"))
     return ops.cast(low, "uint32"), ops.cast(high, "uint32")

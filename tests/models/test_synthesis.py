@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from synthmed.models.synthesis import leaky_clip
 
 
-def test_mask_planes_are_nearly_flat_beyond_one_and_never_without_gradient():
+def test_mask_planes_are_nearly_flat_beyond_one_and_never_without_gradient(tf):
     """A user would get empty masks: a generator that saturates once never learns again."""
     values = tf.constant([-30.0, -1.5, -0.5, 0.0, 0.7, 2.0, 50.0])
     with tf.GradientTape() as tape:
