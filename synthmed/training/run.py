@@ -60,7 +60,11 @@ class DataSummary(BaseModel):
         Args:
             store: The store.
             others: Content hashes of patients beyond it whose images teach the generator, too.
+
+        Raises:
+            UserError: If the store holds no label maps.
         """
+        store.require_labels()
         return cls(
             store=str(store.path.resolve()),
             store_hash=store.content_hash,
