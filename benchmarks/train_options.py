@@ -127,9 +127,7 @@ def measured(lines: list[dict[str, float]], kimg: float) -> dict[str, float]:
 
 
 def _print(out: Path, rows: list[Row]) -> None:
-    print(
-        "| | | images/s | nearest, equal images | kimg in equal minutes | nearest, equal minutes | p | sign of D(real) |"
-    )
+    print("| | | images/s | nearest, equal images | kimg in equal minutes | nearest, equal minutes | p | sign of D |")
     print("|---|---|---|---|---|---|---|---|")
     kimg, rate = 0.0, 1.0
     for row in rows:
