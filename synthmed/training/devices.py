@@ -28,7 +28,7 @@ JOIN_SECONDS = 600
 FILE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 20
 # How long a worker waits for the others before it ends: after a loss they do not come.
-LEAVE_SECONDS = 5
+LEAVE_SECONDS = 15
 # How often workers ask each other whether to stop: seldom enough to cost nothing, often enough for Ctrl-C.
 AGREE_SECONDS = 0.5
 AGREE_STEPS = 100

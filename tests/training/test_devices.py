@@ -71,6 +71,19 @@ MIRRORED = """
 """
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started():
+    """Leave no worker behind that waits for others."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 def start(script, *words, cluster=None, index=0):
     """Start a Python process, as a worker of a cluster where one is given."""
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
@@ -79,7 +92,9 @@ def start(script, *words, cluster=None, index=0):
             {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}}
         )
     command = [sys.executable, "-c", textwrap.dedent(script), *map(str, words)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    STARTED.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    return STARTED[-1]
 
 
 def start_workers(folder, *words):
@@ -136,7 +151,7 @@ def test_two_workers_do_what_one_does_and_survive_the_loss_of_one(store, tmp_pat
     wait_for(lambda: (run / "checkpoints" / "step-000000003").is_dir() and (tmp_path / "1.npz").is_file(), chief, other)
     time.sleep(0.5)
     other.send_signal(signal.SIGKILL)
-    out, err = chief.communicate(timeout=60)
+    _, err = chief.communicate(timeout=WAIT)
     other.communicate()
     last = err.strip().splitlines()[-1]
     assert chief.returncode == 2, err
@@ -158,10 +173,17 @@ def test_two_workers_do_what_one_does_and_survive_the_loss_of_one(store, tmp_pat
 def test_a_signal_to_one_worker_stops_all_and_all_go_on_with_both_generators(store, tmp_path):
     """A user who stops a job of a cluster would leave workers behind, or could not go on with a `cond` run."""
     run = tmp_path / "run"
-    words = ("--variant", "cond", "--data", store.path, "--out", run, *assignments(distance_slices=16))
+    words = (
+        "--variant",
+        "cond",
+        "--data",
+        store.path,
+        "--out",
+        run,
+        *assignments(distance_slices=16, distance_kimg=0.016),
+    )
     workers = start_workers(tmp_path, *words, "--minutes", "100")
-    wait_for(lambda: (run / "mask-generator" / "reals.png").is_file(), *workers)
-    time.sleep(1.0)
+    wait_for(lambda: any((run / "mask-generator" / "checkpoints").glob("step-*")), *workers)
     workers[1].send_signal(signal.SIGTERM)
     ends = [(worker.communicate(timeout=WAIT)[1], worker.returncode) for worker in workers]
     assert [code for _, code in ends] == [2, 2], ends
