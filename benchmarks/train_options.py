@@ -1,16 +1,20 @@
 """What each option of training does at an equal budget: runs `synthmed train` for every row and prints the table.
 
-    python benchmarks/train_options.py STORE OUT [--minutes 5] [--group augmentation ...] [--table]
+    python benchmarks/train_options.py STORE OUT [--kimg 15] [--group augmentation ...]
+    python benchmarks/train_options.py STORE OUT --speed
+    python benchmarks/train_options.py STORE OUT --table
 
 A row is a command line; the figure is the sliced Wasserstein distance to the store's validation patients that training
-logs (`synthmed.training.distance`). Rows that are finished are not run again, so a stopped table goes on.
+logs (`synthmed.training.distance`) every thousand images. Rows that are finished are not run again, so a stopped table
+goes on. Speeds are measured one row after the other (`--speed`, on a machine that does nothing else); with them the
+table compares rows at the images that equal minutes buy, whatever else ran beside the long runs.
 """
 
 import json
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -29,102 +33,130 @@ class Row:
         name: What is different.
         arguments: Of `synthmed train`, beside the store, the budget and the seed.
         seeds: How many seeds.
-        kimg: Budget in thousand images instead of minutes.
-        also: Groups whose comparison it also takes part in.
+        baseline: Whether the others of its group are given the minutes that this one takes.
     """
 
     group: str
     name: str
     arguments: str
     seeds: int = 1
-    kimg: float | None = None
-    also: tuple[str, ...] = field(default=())
+    baseline: bool = False
 
 
 ROWS = [
-    Row("augmentation", "none (the paper)", "--variant base --augment none", seeds=3),
+    Row("augmentation", "none (the paper)", "--variant base --augment none", seeds=3, baseline=True),
     Row("augmentation", "DiffAugment", "--variant base --augment diff", seeds=3),
-    Row("augmentation", "ADA", "--variant base --augment ada", seeds=3, also=("loss", "conditions")),
-    Row("loss", "relativistic, R1 + R2", "--variant base --augment ada --loss relativistic", seeds=3),
-    Row("masks", "one-hot", "--variant mask --set mask_planes=one-hot"),
-    Row("masks", "softened", "--variant mask --set mask_planes=softened"),
-    Row("masks", "signed distance", "--variant mask --set mask_planes=distance"),
-    Row("injection", "concatenated pyramid", "--variant cond --masks-from {masks}"),
-    Row("injection", "spatially adaptive", "--variant cond --masks-from {masks} --set injection=modulate"),
-    Row("injection", "mismatched pairs", "--variant cond --masks-from {masks} --set mismatched=0.5"),
-    Row("conditions", "position told", "--variant base --set position=true"),
-    Row("conditions", "position and classes told", "--variant base --set position=true --set shown=true"),
-    Row("format", "float32", "--variant base --precision float32", seeds=3, kimg=15),
-    Row("format", "bfloat16", "--variant base --precision bfloat16", seeds=3, kimg=15),
+    Row("augmentation", "ADA", "--variant base --augment ada", seeds=3),
+    Row("conditions", "ADA, position told", "--variant base --augment ada --set position=true", seeds=3),
+    Row(
+        "conditions",
+        "ADA, position and classes told",
+        "--variant base --augment ada --set position=true --set shown=true",
+    ),
+    Row("conditions", "DiffAugment, position told", "--variant base --augment diff --set position=true"),
+    Row("loss", "ADA, relativistic, R1 + R2", "--variant base --augment ada --loss relativistic"),
+    Row("loss", "ADA, R1 at a tenth", "--variant base --augment ada --set r1_gamma=0.1"),
+    Row("format", "ADA in float32", "--variant base --augment ada --precision float32", seeds=3),
+    Row("masks", "one-hot", "--variant mask --augment ada --set mask_planes=one-hot"),
+    Row("masks", "softened", "--variant mask --augment ada --set mask_planes=softened", baseline=True),
+    Row("masks", "signed distance", "--variant mask --augment ada --set mask_planes=distance"),
+    Row("masks", "softened, position told", "--variant mask --augment ada --set position=true"),
+    Row("injection", "concatenated pyramid", "--variant cond --augment ada --masks-from {masks}", baseline=True),
+    Row(
+        "injection", "spatially adaptive", "--variant cond --augment ada --masks-from {masks} --set injection=modulate"
+    ),
+    Row("injection", "mismatched pairs", "--variant cond --augment ada --masks-from {masks} --set mismatched=0.5"),
 ]
+SPEED_KIMG = 0.8
 
 
 @click.command()
 @click.argument("store", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--minutes", default=5.0, show_default=True, help="Of each row but those with a budget of images.")
+@click.option("--kimg", default=15.0, show_default=True, help="Thousand images of each row.")
 @click.option("--group", "groups", multiple=True, help="Only these groups.")
+@click.option("--row", "names", multiple=True, help="Only these rows.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="Only these seeds.")
+@click.option("--speed", is_flag=True, help="Measure how fast each row is instead.")
 @click.option("--table", is_flag=True, help="Run nothing, print what there is.")
-def main(store: Path, out: Path, minutes: float, groups: tuple[str, ...], table: bool) -> None:
+def main(
+    store: Path,
+    out: Path,
+    kimg: float,
+    groups: tuple[str, ...],
+    names: tuple[str, ...],
+    seeds: tuple[int, ...],
+    speed: bool,
+    table: bool,
+) -> None:
     """Run the rows and print the table in Markdown."""
-    chosen = [row for row in ROWS if not groups or row.group in groups]
-    if not table:
-        for row in chosen:
-            for seed in range(row.seeds):
-                _run(row, seed, store, out, minutes)
+    chosen = [row for row in ROWS if (not groups or row.group in groups) and (not names or row.name in names)]
+    for row in chosen if not table else []:
+        for seed in (0,) if speed else (seed for seed in range(row.seeds) if not seeds or seed in seeds):
+            folder = _folder(row, "speed" if speed else seed, out)
+            _run(row, seed, store, out, SPEED_KIMG if speed else kimg, folder=folder)
     _print(out, chosen)
 
 
-def _folder(row: Row, seed: int, out: Path) -> Path:
-    words = [row.group, *row.name.replace(",", "").replace("(", "").replace(")", "").split(), f"seed{seed}"]
-    return out / "-".join(words)
+def _folder(row: Row, seed: int | str, out: Path) -> Path:
+    words = [row.group, *row.name.replace(",", "").replace("(", "").replace(")", "").split()]
+    return out / "-".join([*words, seed if isinstance(seed, str) else f"seed{seed}"])
 
 
-def command_of(row: Row, seed: int, store: Path, out: Path, minutes: float) -> list[str]:
-    """Return the command line of a row and a seed."""
-    masks = _folder(next(other for other in ROWS if other.name == "softened"), 0, out)
-    budget = f"--minutes {minutes:g}" if row.kimg is None else f"--kimg {row.kimg:g}"
-    text = f"train {row.arguments.format(masks=masks)} {COMMON} {budget} --seed {seed}"
-    return [*shlex.split(text), "--data", str(store), "--out", str(_folder(row, seed, out))]
-
-
-def _run(row: Row, seed: int, store: Path, out: Path, minutes: float) -> None:
-    folder = _folder(row, seed, out)
+def _run(row: Row, seed: int, store: Path, out: Path, kimg: float, *, folder: Path) -> None:
     if (folder / "done").exists():
         return
-    arguments = command_of(row, seed, store, out, minutes)
+    masks = _folder(next(other for other in ROWS if other.name == "softened"), 0, out)
+    text = f"train {row.arguments.format(masks=masks)} {COMMON} --kimg {kimg:g} --seed {seed}"
+    arguments = [*shlex.split(text), "--data", str(store), "--out", str(folder)]
     print("synthmed", shlex.join(arguments), file=sys.stderr, flush=True)
     resume = ["--resume"] if (folder / "run.json").exists() else []
     subprocess.run([sys.executable, "-m", "synthmed.cli.main", *arguments, *resume], check=True)
     (folder / "done").touch()
 
 
-def measured(folder: Path) -> dict[str, float]:
-    """Return the nearest and the last distance of a run, when it was nearest, and how far it came."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+def _lines(folder: Path) -> list[dict[str, float]]:
+    if not (folder / "done").exists():
+        return []
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _rate(row: Row, out: Path) -> float:
+    """Return images a second where nothing else runs, without the first lines, in which phases are compiled."""
+    rates = [line["images_per_second"] for line in _lines(_folder(row, "speed", out)) if line["kimg"] > SPEED_KIMG / 2]
+    return float(np.median(rates)) if rates else float("nan")
+
+
+def measured(lines: list[dict[str, float]], kimg: float) -> dict[str, float]:
+    """Return the nearest distance of a run up to so many thousand images, and what the log said there."""
+    lines = [line for line in lines if line["kimg"] <= kimg + 0.5]
     distances = [line for line in lines if "distance" in line]
-    best = min(distances, key=lambda line: line["distance"])
     return {
-        "best": best["distance"],
-        "at": best["kimg"],
-        "last": distances[-1]["distance"],
-        "kimg": lines[-1]["kimg"],
-        "p": lines[-1].get("augment_probability", float("nan")),
-        "sign": float(np.mean([line["sign_real"] for line in lines[-10:] if "sign_real" in line])),
+        "nearest": min(line["distance"] for line in distances),
+        "kimg": distances[-1]["kimg"],
+        "p": lines[-1].get("augment_probability", 0.0),
+        "sign": float(np.mean([line["sign_real"] for line in lines[-20:] if "sign_real" in line])),
     }
 
 
 def _print(out: Path, rows: list[Row]) -> None:
-    print("| | | nearest | at kimg | last | kimg | p | sign of D(real) |\n|---|---|---|---|---|---|---|---|")
+    print("| | | images/s | nearest, equal images | kimg in equal minutes | nearest, equal minutes | p | sign of D |")
+    print("|---|---|---|---|---|---|---|---|")
+    kimg, rate = 0.0, 1.0
     for row in rows:
-        folders = [_folder(row, seed, out) for seed in range(row.seeds)]
-        done = [measured(folder) for folder in folders if (folder / "done").exists()]
-        if not done:
+        runs = [lines for seed in range(row.seeds) if (lines := _lines(_folder(row, seed, out)))]
+        if not runs:
             continue
-        cells = [f"{row.group}", f"{row.name} ({len(done)} of {row.seeds})"]
-        for key, digits in (("best", 4), ("at", 1), ("last", 4), ("kimg", 1), ("p", 2), ("sign", 2)):
+        if row.baseline:
+            kimg, rate = min(lines[-1]["kimg"] for lines in runs), _rate(row, out)
+        share = _rate(row, out) / rate
+        # A faster row is not given more than it ran for: its figure is then a bound from above.
+        bought = min(kimg, kimg * share) if np.isfinite(share) else kimg
+        done = [measured(lines, bought) | {"equal": measured(lines, kimg)["nearest"]} for lines in runs]
+        cells = [row.group, f"{row.name} ({len(done)} of {row.seeds})", f"{_rate(row, out):.0f}"]
+        for key, digits in (("equal", 4), ("kimg", 0), ("nearest", 4), ("p", 2), ("sign", 2)):
             values = [one[key] for one in done]
-            spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+            spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 and digits else ""
             cells.append(f"{np.mean(values):.{digits}f}{spread}")
         print(f"| {' | '.join(cells)} |")
 

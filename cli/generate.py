@@ -16,7 +16,13 @@ from .common import console, progress, seed_option
     "generator that comes with synthmed]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to make.  [default: generated, generated-2, ...]")
-@click.option("--unit", type=click.Choice(["slice"]), default="slice", show_default=True, help="What one case is.")
+@click.option(
+    "--unit",
+    type=click.Choice(["slice", "volume"]),
+    default="slice",
+    show_default=True,
+    help="What one case is: a slice, or a patient (of a generator that was trained with position=true).",
+)
 @click.option(
     "--format",
     "fmt",
@@ -32,8 +38,16 @@ from .common import console, progress, seed_option
     "--masks",
     default="generated",
     show_default=True,
-    metavar="generated|DIR",
-    help="Label maps for a cond generator: its own, or those of a folder (.nii.gz, .npz, .png; class indices).",
+    metavar="generated|deformed|DIR",
+    help="Label maps for a cond generator: its own, deformed ones of its run's training slices, or those of a folder "
+    "(.nii.gz, .npz, .png; class indices).",
+)
+@click.option(
+    "--require-class",
+    "require",
+    multiple=True,
+    metavar="CLASS",
+    help="Draw only cases that show this class (name or index); may be given several times.",
 )
 @click.option(
     "--merge-with",
@@ -51,6 +65,7 @@ def command(
     fmt: str,
     psi: float,
     masks: str,
+    require: tuple[str, ...],
     merge_with: Path | None,
     shard: str,
     batch: int | None,
@@ -66,14 +81,14 @@ def command(
     """
     from synthmed.generation.generate import check_request, free_folder, generate
     from synthmed.generation.locate import open_sampler
-    from synthmed.generation.masks import chosen_folder
+    from synthmed.generation.masks import chosen_masks
     from synthmed.generation.sampler import BATCH
     from synthmed.generation.seeds import Shard
 
     batch = BATCH if batch is None else batch
     part = Shard.parse(shard)
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
-    folder = chosen_folder(masks)
+    source = chosen_masks(masks)
     sampler, origin = open_sampler(model, batch=batch)
     console(stderr=True).print(origin)
     target = free_folder() if out is None else out
@@ -82,11 +97,13 @@ def command(
             sampler,
             target,
             count=count,
+            unit=unit,
             fmt=fmt,
             psi=psi,
             seed=seed,
             shard=part,
-            masks=folder,
+            masks=source,
+            require=require,
             merge_with=merge_with,
             batch=batch,
             progress=report,

@@ -36,8 +36,16 @@ from .common import console, parse_size, progress, seed_option
     help='Patients for training, validation, test; or a file of case names {"train": [], "val": [], "test": []}.',
 )
 @click.option("--train-patients", type=click.IntRange(min=1), metavar="N", help="Keep N training patients (nested).")
+@click.option(
+    "--unlabelled-for",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Take the images alone, as STORE was prepared, to train `base` on them beside it; all other options are its.",
+)
 @seed_option
+@click.pass_context
 def command(
+    context: click.Context,
     dataset: Path,
     out: Path,
     axis: str | None,
@@ -45,6 +53,7 @@ def command(
     spacing: str | None,
     split: str,
     train_patients: int | None,
+    unlabelled_for: Path | None,
     seed: int,
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
@@ -60,6 +69,9 @@ def command(
     from synthmed.data.split import parse_fractions
     from synthmed.data.summary import store_lines
 
+    if unlabelled_for is not None:
+        _prepare_unlabelled(context, dataset, out, unlabelled_for)
+        return
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
@@ -78,6 +90,24 @@ def command(
         )
     screen = console()
     for line in store_lines(store, cases_in_dataset=len(source.cases)):
+        screen.print(line, soft_wrap=True)
+
+
+def _prepare_unlabelled(context: click.Context, dataset: Path, out: Path, beside: Path) -> None:
+    from synthmed.data.prepare import prepare_unlabelled
+    from synthmed.data.readers import read_unlabelled
+    from synthmed.data.store import Store
+    from synthmed.data.summary import store_lines
+
+    for name in ("axis", "size", "spacing", "split", "train_patients", "seed"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"--unlabelled-for prepares as {beside} was prepared: leave out {option}")
+    labelled = Store.open(beside)
+    with progress("prepare") as report:
+        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
+    screen = console()
+    for line in store_lines(store, cases_in_dataset=len(read_unlabelled(dataset, labelled.manifest).cases)):
         screen.print(line, soft_wrap=True)
 
 

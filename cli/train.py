@@ -1,5 +1,6 @@
 """`synthmed train`: train a generator."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,11 @@ RUNS = Path("runs")
 @click.option("--loss", type=click.Choice(["logistic", "relativistic"]), help="[default: logistic]")
 @click.option("--init-from", type=click.Path(), help="Start from the weights of this run, as far as shapes allow.")
 @click.option("--unlabelled", type=click.Path(), help="base: a store whose images alone are learnt from, too.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["one", "mirrored", "workers"]),
+    help="One device, all of this machine, or the workers of TF_CONFIG.  [default: one]",
+)
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of options.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One option; see --dry-run for all.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or the last of this variant here.")
@@ -61,9 +67,11 @@ def command(
     Example:
       synthmed train --variant cond --data stores/hippocampus --minutes 60
     """
+    from synthmed.training.devices import Devices
     from synthmed.training.options import read_options
     from synthmed.training.plan import execute, plan_training
     from synthmed.training.run import Run, find_latest_run, next_run_path
+    from synthmed.training.sharing import describe
 
     if resume and out is None:
         out = find_latest_run(Path(), variant=variant, with_checkpoint=False)
@@ -71,14 +79,19 @@ def command(
     begun = Run.open(path) if resume and (path / "run.json").is_file() else None
     given = {"variant": variant, **values}
     options = read_options(given, begun=begun.options if begun else None, config=config, assignments=assignments)
+    if options.strategy == "workers" and (out is None or (data is None and begun is None)):
+        raise UserError("--strategy workers needs --out and --data: every worker has to name the same run and store")
+    # Before all else that may touch TensorFlow: it takes part in a cluster from its start or not at all.
+    devices = None if dry_run else Devices.of(options.strategy)
     store = _store(data, begun, dry_run=dry_run)
     plan = plan_training(path, options, store, masks_from=masks_from, begun=begun)
-    if dry_run:
+    if devices is None:
         _print_plan(plan, as_json=as_json)
         return
-    console(stderr=True).print(f"training {variant} on {store.path} ({store.dataset}), run {path}")
-    with progress(f"train {variant}") as report:
-        finished = execute(plan, resume=resume, progress=report)
+    shared = f", {describe(options, devices.replicas)}" if options.strategy != "one" else ""
+    console(stderr=True).print(f"training {variant} on {store.path} ({store.dataset}), run {path}{shared}")
+    with progress(f"train {variant}") if devices.chief else nullcontext() as report:
+        finished = execute(plan, resume=resume, devices=devices, progress=report)
     if as_json:
         emit_json({"run": str(path), "finished": finished})
     elif finished:
@@ -125,9 +138,16 @@ def _phantom_store() -> "Store":
 
 def _print_plan(plan: "TrainingPlan", *, as_json: bool) -> None:
     from synthmed.training.estimate import estimate
+    from synthmed.training.sharing import check_share, count_replicas
 
+    replicas = count_replicas(plan.options.strategy)
+    check_share(plan.options, replicas)
+    shared = {"replicas": replicas, "batch_a_replica": plan.options.batch // replicas}
     stages = [stage for stage in (plan.mask, plan) if stage is not None]
-    details = [{"options": stage.options.model_dump(mode="json"), "estimate": estimate(stage)} for stage in stages]
+    details = [
+        {"options": stage.options.model_dump(mode="json"), "devices": shared, "estimate": estimate(stage)}
+        for stage in stages
+    ]
     if as_json:
         emit_json([{"run": str(stage.path), **detail} for stage, detail in zip(stages, details, strict=True)])
         return

@@ -60,23 +60,36 @@ def tiny_info():
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_info):
-    """Return a function from a variant to an untrained generator bundle, as `tiny_info` describes it."""
+    """Return a function from a variant to an untrained generator bundle, as `tiny_info` describes it.
+
+    A told one knows position and shown classes; its slices are four, at whose ends only background is.
+    """
     from functools import cache
 
     @cache
-    def make(variant: str):
+    def make(variant: str, told: bool = False):
         import keras
 
+        from synthmed.data.attributes import AttributeTable
         from synthmed.generation.bundle import GeneratorBundle
         from synthmed.models.generators import SliceGenerator
 
         def generator(kind: str, seed: int):
             keras.utils.set_random_seed(seed)
             sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
+            sizes |= {"position": told, "shown": told}
             return SliceGenerator(variant=kind, size=(32, 48), channels=2, classes=3, name=kind, **sizes)
 
         masks = generator("mask", 2) if variant == "cond" else None
-        return GeneratorBundle(tiny_info(variant), generator(variant, 1), masks)
+        info = tiny_info(variant)
+        if told:
+            table = AttributeTable(
+                steps=4, positions=(0, 1, 1, 2, 3), shown=((), (1,), (1, 2), (1,), ()), counts=(3, 1, 2, 3, 4)
+            )
+            templates = [one.model_copy(update={"slices": 3 + 2 * number}) for number, one in enumerate(info.templates)]
+            changes = {"told": ("position", "shown"), "attributes": table, "templates": templates}
+            info = info.model_copy(update=changes)
+        return GeneratorBundle(info, generator(variant, 1), masks)
 
     return make
 

@@ -128,7 +128,7 @@ def refuse_problems(fingerprint: Fingerprint, path: Path) -> None:
 def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint | None, list[Problem]]:
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
-    label = _open_label(files, volumes, problems)
+    label = _open_label(files, volumes, problems) if dataset.labelled else None
     hasher = hashlib.sha256()
     low: list[float] = []
     high: list[float] = []
@@ -145,6 +145,8 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         low.extend(float(value) for value in voxels.min(axis=(0, 1, 2)))
         high.extend(float(value) for value in voxels.max(axis=(0, 1, 2)))
     counts = _label_counts(label, dataset, problems) if label is not None else None
+    if not dataset.labelled:
+        counts = (0,) * len(dataset.classes), (0, 0, 0)
     if problems or counts is None:
         return None, problems
     geometry = volumes[0].geometry
@@ -162,9 +164,13 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
 
 
 def update_hash(hasher: "hashlib._Hash", voxels: np.ndarray) -> None:
-    """Add one file's voxels `[X, Y, Z, C]` to a case's content hash: shape and float32 values, nothing of the file."""
-    hasher.update(repr(tuple(int(extent) for extent in voxels.shape)).encode())
-    hasher.update(np.ascontiguousarray(voxels, dtype="<f4").tobytes())
+    """Add one file's voxels `[X, Y, Z, C]` to a case's content hash: shape and float32 values, nothing of the file.
+
+    Channel by channel, so that a case has one hash whether its channels come in one file or in several.
+    """
+    for channel in range(voxels.shape[-1]):
+        hasher.update(repr((*(int(extent) for extent in voxels.shape[:-1]), 1)).encode())
+        hasher.update(np.ascontiguousarray(voxels[..., channel], dtype="<f4").tobytes())
 
 
 def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[NiftiVolume]:

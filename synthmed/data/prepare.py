@@ -14,7 +14,7 @@ from synthmed.data.inspect import Fingerprint, fingerprint, refuse_problems
 from synthmed.data.orientation import turn
 from synthmed.data.placement import place, plan_placement
 from synthmed.data.plan import make_plan
-from synthmed.data.readers import Case, CaseFiles, Dataset, load_case, read_dataset
+from synthmed.data.readers import Case, CaseFiles, Dataset, load_case, read_dataset, read_unlabelled
 from synthmed.data.schema import CaseRecord, Manifest, Normalisation, Placement, Plan, Split
 from synthmed.data.shards import ShardWriter
 from synthmed.data.split import draw_split, keep_training_patients, read_split
@@ -83,6 +83,37 @@ def normalise(images: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.
     return scaled, Normalisation(scale=tuple(scales), offset=tuple(offsets))
 
 
+def prepare_unlabelled(path: Path | str, out: Path | str, *, beside: Store, progress: Progress | None = None) -> Store:
+    """Write a store of images without labels, prepared as another store is, for training beside it.
+
+    All cases become training cases. Those whose images the other store holds, in whatever split, are left out: with
+    them a generator would be taught by held-out patients, or by the same slices twice.
+
+    Args:
+        path: Folder of images, see `read_unlabelled`.
+        out: Folder of the store; it must not exist or be empty.
+        beside: The labelled store.
+        progress: Told after each case.
+
+    Raises:
+        UserError: If anything is wrong with the images, nothing is left of them, or `out` exists.
+    """
+    tell = progress or silent
+    out = Path(out)
+    _refuse_existing(out)
+    beside.require_labels()
+    dataset = read_unlabelled(path, beside.manifest)
+    found = fingerprint(dataset, progress=lambda done, total, note: tell(done, 2 * total, note))
+    refuse_problems(found, dataset.path)
+    held = {case.hash for case in beside.cases()}
+    assigned: dict[str, Split] = {case.case: "train" for case in found.cases if case.hash not in held}
+    if not assigned:
+        raise UserError(f"{beside.path} holds every image of {dataset.path} already: give others")
+    with atomic_folder(out) as folder:
+        _write(dataset, found, beside.plan, assigned, beside.manifest.seed, folder, tell)
+    return Store.open(out)
+
+
 def prepare(
     dataset: Dataset | Path | str,
     out: Path | str,
@@ -116,8 +147,7 @@ def prepare(
     """
     tell = progress or silent
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists already: choose another --out or remove it first")
+    _refuse_existing(out)
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(dataset)
     patients = {case.case: case.patient for case in dataset.cases}
@@ -130,6 +160,11 @@ def prepare(
     with atomic_folder(out) as folder:
         _write(dataset, found, plan, assigned, seed, folder, tell)
     return Store.open(out)
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{out} exists already: choose another --out or remove it first")
 
 
 def _write(
@@ -149,9 +184,14 @@ def _write(
     counts: list[np.ndarray] = []
     classes = len(plan.label_values)
     for files, (prepared, hashes) in zip(chosen, _prepared(chosen, plan), strict=True):
-        assert prepared.labels is not None, "the fingerprint refuses cases without labels"
-        first = writer.add(prepared.images, prepared.labels)
-        counts.extend(np.bincount(label.ravel(), minlength=classes) for label in prepared.labels)
+        labels = prepared.labels
+        if dataset.labelled:
+            assert labels is not None, "the fingerprint refuses cases without labels"
+            counts.extend(np.bincount(label.ravel(), minlength=classes) for label in labels)
+        else:
+            labels = np.zeros(prepared.images.shape[:-1], np.uint8)
+            counts.extend(np.zeros((len(labels), classes), np.int64))
+        first = writer.add(prepared.images, labels)
         records.append(
             CaseRecord(
                 case=files.case,
@@ -178,6 +218,8 @@ def _write(
         "cases": [record.model_dump() for record in records],
         "shards": [shard.model_dump() for shard in writer.close()],
     }
+    if not dataset.labelled:
+        content["labelled"] = False
     manifest = Manifest.model_validate(
         {
             **content,

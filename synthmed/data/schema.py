@@ -146,6 +146,7 @@ class Manifest(Record):
         seed: Of the random split and of the draw of training patients.
         cases: In the order of their slices.
         shards: In the order of their slices.
+        labelled: Whether its label maps are known; else they are all zero and mean nothing.
     """
 
     format: Literal["synthmed-store"] = "synthmed-store"
@@ -161,3 +162,4 @@ class Manifest(Record):
     seed: int
     cases: tuple[CaseRecord, ...]
     shards: tuple[Shard, ...]
+    labelled: bool = True

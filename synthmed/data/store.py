@@ -28,7 +28,8 @@ class Store:
         spacing: Size of a pixel, (row, column).
         plan: How cases were prepared.
         content_hash: SHA-256 that stands for the content.
-        class_counts: Pixels of each class in each slice, int64 `[slices, classes]`.
+        labelled: Whether its label maps are known; else they are all zero and mean nothing.
+        class_counts: Pixels of each class in each slice, int64 `[slices, classes]`; all 0 where labels are not known.
         slice_position: Where each slice lies along its case, float32 `[slices]` in 0..1.
     """
 
@@ -43,6 +44,7 @@ class Store:
         self.dataset = manifest.dataset
         self.licence = manifest.licence
         self.content_hash = manifest.content_hash
+        self.labelled = manifest.labelled
         self._firsts = np.array([case.first for case in manifest.cases], np.int64)
         self._shard_firsts = np.array([shard.first for shard in manifest.shards], np.int64)
         self._count = sum(case.slices for case in manifest.cases)
@@ -83,6 +85,15 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {len(self.manifest.cases)} cases, {self._count} slices, size={self.size})"
+
+    def require_labels(self) -> None:
+        """Do nothing where label maps are known.
+
+        Raises:
+            UserError: If the store holds images alone.
+        """
+        if not self.labelled:
+            raise UserError(f"{self.path} holds images without labels: name it by `train --set unlabelled=` alone")
 
     def indices(self, split: Split) -> np.ndarray:
         """Return the numbers of a split's slices, int64, in the order of its cases."""
@@ -142,7 +153,7 @@ class Store:
 
 
 def find_latest_store(folder: Path | str) -> Path | None:
-    """Return the store that was written last in `folder` or at most two levels below it, or None."""
+    """Return the labelled store that was written last in `folder` or at most two levels below it, or None."""
     folder = Path(folder)
     newest: tuple[str, Path] | None = None
     for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
@@ -153,6 +164,7 @@ def find_latest_store(folder: Path | str) -> Path | None:
                 content = read_json(path)
             except (UserError, OSError):
                 continue
-            if isinstance(content, dict) and content.get("format") == "synthmed-store":
+            ours = isinstance(content, dict) and content.get("format") == "synthmed-store"
+            if ours and content.get("labelled", True):
                 newest = max(newest or ("", path.parent), (str(content.get("created", "")), path.parent))
     return newest[1] if newest else None

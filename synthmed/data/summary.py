@@ -64,7 +64,8 @@ def store_lines(store: Store, *, cases_in_dataset: int) -> list[str]:
             f" {_count(count, 'slice')}{note}"
         )
     if len(cases) < cases_in_dataset:
-        lines.append(f"{cases_in_dataset - len(cases)} of {cases_in_dataset} cases were left out, as the split asks")
+        why = "as the split asks" if store.labelled else "whose images the labelled store holds"
+        lines.append(f"{cases_in_dataset - len(cases)} of {cases_in_dataset} cases were left out, {why}")
     resampled = sum(case.placement.step != (1.0, 1.0) for case in cases)
     cropped = sum(min(case.placement.start) < 0 for case in cases)
     if resampled:

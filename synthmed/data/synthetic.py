@@ -1,5 +1,6 @@
 """Reading a generated set back into the domain of a store, to blend it with real slices or to judge it."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from synthmed.files import read_json
 
 
 class SyntheticSet:
-    """The cases that `synthmed generate` wrote, in any of its formats, in the order of their names.
+    """The slices that `synthmed generate` wrote, in any of its formats, in the order of their cases' names.
 
     Args:
         folder: The set's folder.
-        sidecars: The sidecar of each case.
-        cases: The name of each case.
+        sidecars: The sidecar of each slice's case.
+        cases: The name of each slice's case; that of a volume comes once for each of its slices.
+        planes: Which slice of its case each is.
     """
 
-    def __init__(self, folder: Path, *, sidecars: list[dict[str, Any]], cases: list[str]):
+    def __init__(self, folder: Path, *, sidecars: list[dict[str, Any]], cases: list[str], planes: list[int]):
         self.folder = folder
+        self.planes = planes
+        # The slices of a volume are asked for one by one: the last few files are kept.
+        self._arrays = lru_cache(maxsize=8)(_read_npz)
+        self._volumes = lru_cache(maxsize=8)(_read_volume)
         self.sidecars = sidecars
         self.cases = cases
 
@@ -42,7 +48,13 @@ class SyntheticSet:
             missing = {"format", "template", "channels", "classes", "training_patients"} - set(value)
             if missing:
                 raise UserError(f"sidecar of {case} in {folder} lacks {', '.join(sorted(missing))}: generate it again")
-        return cls(folder, sidecars=[value for _, value in cases], cases=[case for case, _ in cases])
+        slices = [
+            (value, case, plane)
+            for case, value in cases
+            for plane in range(value["slices"] if value.get("unit") == "volume" else 1)
+        ]
+        sidecars, names, planes = (list(part) for part in zip(*slices, strict=True))
+        return cls(folder, sidecars=sidecars, cases=names, planes=planes)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -94,7 +106,7 @@ class SyntheticSet:
     def _image(self, index: int) -> np.ndarray:
         case, sidecar = self.cases[index], self.sidecars[index]
         if sidecar["format"] == "npz":
-            return _read_npz(self.folder / f"{case}.npz", "image").astype(np.float32)
+            return self._array(index, "image").astype(np.float32)
         if sidecar["format"] == "png":
             return _read_pictures(self.folder / "images", case, sidecar)
         planes = []
@@ -102,16 +114,24 @@ class SyntheticSet:
             zip(sidecar["template"]["scale"], sidecar["template"]["offset"], strict=True)
         ):
             path = self.folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"
-            planes.append((_read_plane(path, sidecar) - offset) / (scale or 1.0))
+            planes.append((self._plane(path, index) - offset) / (scale or 1.0))
         return np.stack(planes, axis=-1).astype(np.float32)
 
     def _label(self, index: int) -> np.ndarray:
         case, sidecar = self.cases[index], self.sidecars[index]
         if sidecar["format"] == "npz":
-            return _read_npz(self.folder / f"{case}.npz", "label")
+            return self._array(index, "label")
         if sidecar["format"] == "png":
             return _read_picture(self.folder / "labels" / f"{case}.png")
-        return _read_plane(self.folder / "labelsTr" / f"{case}.nii.gz", sidecar)
+        return self._plane(self.folder / "labelsTr" / f"{case}.nii.gz", index)
+
+    def _array(self, index: int, key: str) -> np.ndarray:
+        array = self._arrays(self.folder / f"{self.cases[index]}.npz", key)
+        return array[self.planes[index]] if self.sidecars[index].get("unit") == "volume" else array
+
+    def _plane(self, path: Path, index: int) -> np.ndarray:
+        template = self.sidecars[index]["template"]
+        return self._volumes(path, template["orientation"], template["axes"])[:, :, self.planes[index]]
 
 
 def _read_npz(path: Path, key: str) -> np.ndarray:
@@ -122,13 +142,12 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
         raise _unreadable(path, error) from error
 
 
-def _read_plane(path: Path, sidecar: dict[str, Any]) -> np.ndarray:
+def _read_volume(path: Path, orientation: str, axes: str) -> np.ndarray:
     import nibabel
 
-    template = sidecar["template"]
     try:
         volume = np.asarray(nibabel.load(path).dataobj, np.float64)  # type: ignore[attr-defined]
-        return turn(volume, source=template["orientation"], target=template["axes"])[:, :, 0]
+        return turn(volume, source=orientation, target=axes)
     except Exception as error:
         raise _unreadable(path, error) from error
 

@@ -20,6 +20,7 @@ class Template(Record):
         scale: Of each channel: `source = scale * prepared + offset`.
         offset: Of each channel.
         dtype: Type of the source's images.
+        slices: How many slices the whole case had; None in templates of earlier versions.
     """
 
     axis: int = 2
@@ -31,14 +32,27 @@ class Template(Record):
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     dtype: str
+    slices: int | None = None
 
-    def volume(self, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def volume(self, slices: np.ndarray, *, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return prepared slices `[H, W]` or `[H, W, n]` as a volume in the source's axis order, and its affine.
 
-        Geometry only: intensities stay as they are. Slices count from this template's position upwards.
+        Geometry only: intensities stay as they are.
+
+        Args:
+            slices: Rows and columns, and further slices along the axis.
+            whole: Whether they are all slices of a case, rather than slices that count from the template's position
+                upwards.
+
+        Raises:
+            ValueError: If a whole case is asked for and has another number of slices.
         """
         stacked = slices[:, :, np.newaxis] if slices.ndim == 2 else slices
-        affine = np.asarray(self.affine)
+        affine = np.array(self.affine)
+        if whole:
+            if self.slices is None or stacked.shape[2] != self.slices:
+                raise ValueError(f"the case had {self.slices} slices, got {stacked.shape[2]}")
+            affine[:3, 3] -= affine[:3, 2] * (self.slices // 2)
         own = axis_codes(affine)
         turned = turn(stacked, source=own, target=self.orientation)
         return turned, turn_affine(affine, stacked.shape, source=own, target=self.orientation)
@@ -57,4 +71,5 @@ def template_of(record: CaseRecord) -> Template:
         scale=record.normalisation.scale,
         offset=record.normalisation.offset,
         dtype=record.geometry.dtype,
+        slices=record.slices,
     )

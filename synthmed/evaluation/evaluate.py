@@ -34,6 +34,7 @@ def evaluate(store: Store, synthetic: SyntheticSet, *, seed: int = 0) -> dict[st
     Raises:
         UserError: If the set does not fit the store, or either is too small.
     """
+    store.require_labels()
     _check(store, synthetic)
     train = store.indices("train")
     held_out = np.concatenate([store.indices("val"), store.indices("test")])

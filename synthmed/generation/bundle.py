@@ -3,14 +3,21 @@
 import hashlib
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import ops
 
 from synthmed.errors import UserError
 from synthmed.generation.info import BundleInfo
+from synthmed.models.attributes import shown_classes
 from synthmed.models.generators import SliceGenerator
-from synthmed.models.items import TEMPLATE_STREAM, draw_items, item_latents, item_noise, item_number
+from synthmed.models.items import (
+    TEMPLATE_STREAM,
+    draw_items,
+    item_attributes,
+    item_latents,
+    item_noise,
+    item_number,
+)
 from synthmed.training.networks import make_generator
 from synthmed.training.planes import one_hot_mask, split_planes
 from synthmed.training.run import Run
@@ -19,31 +26,58 @@ from synthmed.training.run import Run
 class GeneratorBundle:
     """A generator, its mask generator where it is a `cond`, and what describes them.
 
-    All methods are `keras.ops` and can be traced.
+    All methods are `keras.ops` and can be traced. Where a generator is told position or shown classes, an item draws
+    them from the table of the training slices by its seed; both generators of a `cond` bundle are told the same, but
+    that what an image shows is read from its mask.
 
     Args:
         info: Description.
         generator: The averaged generator.
         mask_generator: Averaged `mask` generator of a `cond` bundle.
+        run: The run folder that it comes from.
     """
 
-    def __init__(self, info: BundleInfo, generator: SliceGenerator, mask_generator: SliceGenerator | None = None):
+    def __init__(
+        self,
+        info: BundleInfo,
+        generator: SliceGenerator,
+        mask_generator: SliceGenerator | None = None,
+        *,
+        run: Path | None = None,
+    ):
         self.info = info
         self.generator = generator
         self.mask_generator = mask_generator
+        self.run = run
+        if self.is_told and info.attributes is None:
+            raise ValueError("a generator that is told attributes needs the table of those of the training slices")
 
     @property
-    def models(self) -> list[keras.Model]:
+    def models(self) -> list[SliceGenerator]:
         """The Keras models whose weights an export has to carry."""
         return [self.generator] + ([self.mask_generator] if self.mask_generator is not None else [])
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a generator is told anything of a slice beside its mask."""
+        return any(model.attribute_dim for model in self.models)
 
     def latents(self, seed):
         """Return the latent codes `(batch, z_dim)` of int64 seeds `(batch,)`."""
         return item_latents(self.generator, seed)
 
     def mapping(self, z):
-        """Return styles `(batch, num_ws, w_dim)` for latent codes `(batch, z_dim)`."""
-        return self.generator.broadcast(self.generator.mapping(z))
+        """Return styles `(batch, num_ws, w_dim)` for latent codes `(batch, z_dim)`.
+
+        A generator that is told attributes is told those that most training slices have.
+        """
+        attributes = None
+        table = self.info.attributes
+        if self.generator.attribute_dim and table is not None:
+            row = slice(table.typical, table.typical + 1)
+            typical = self.generator.attributes(table.middles[row], table.shown_matrix(self.generator.classes)[row])
+            attributes = ops.repeat(typical, ops.shape(z)[0], axis=0)
+        return self.generator.broadcast(self.generator.mapping(z, attributes))
 
     def synthesis(self, w, seed, mask=None) -> dict:
         """Draw from styles.
@@ -59,31 +93,50 @@ class GeneratorBundle:
         planes = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
         return self._parts(planes, mask)
 
-    def sample(self, seed, psi, mask=None) -> dict:
+    def sample(self, seed, psi, mask=None, told: dict | None = None) -> dict:
         """Draw items; a `cond` bundle without `mask` draws its own.
 
         Args:
             seed: int64 `(batch,)`.
             psi: float32 `(batch,)`, truncation; 1 is none.
             mask: int32 `(batch, height, width)` class indices, `cond` only.
+            told: Instead of what the seed draws: "position" `(batch,)` in [0, 1] and "shown" `(batch, classes - 1)`.
 
         Returns:
             As `synthesis`.
         """
+        told = self.told(seed) if told is None else told
         if self.mask_generator is not None and mask is None:
-            mask = self.masks(seed, psi)
-        return self._parts(draw_items(self.generator, seed, psi, self._condition(mask)), mask)
+            mask = self.masks(seed, psi, told)
+        attributes = self._attributes(self.generator, told, mask)
+        return self._parts(draw_items(self.generator, seed, psi, self._condition(mask), attributes), mask)
 
-    def masks(self, seed, psi):
+    def masks(self, seed, psi, told: dict | None = None):
         """Return the label maps, uint8 `(batch, height, width)`, that a `cond` bundle draws for `sample`."""
         if self.mask_generator is None:
             raise ValueError(f"a {self.info.variant} bundle has no mask generator")
-        planes = draw_items(self.mask_generator, seed, psi)
+        attributes = self._attributes(self.mask_generator, self.told(seed) if told is None else told, None)
+        planes = draw_items(self.mask_generator, seed, psi, attributes=attributes)
         return split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
+
+    def told(self, seed) -> dict | None:
+        """Return what items are told by their seeds, as `sample` takes it; None where no generator is told anything."""
+        table = self.info.attributes
+        if not self.is_told or table is None:
+            return None
+        return item_attributes(seed, table, classes=self.generator.classes)
 
     def template_index(self, seed):
         """Return int32 `(batch,)`: which of `info.templates` brings an item to source units."""
         return item_number(seed, stream=TEMPLATE_STREAM, below=len(self.info.templates))
+
+    def _attributes(self, generator: SliceGenerator, told: dict | None, mask):
+        if not generator.attribute_dim or told is None:
+            return None
+        given = generator.variant == "cond"
+        return generator.attributes(
+            told["position"], shown_classes(mask, generator.classes) if given else told["shown"]
+        )
 
     def _condition(self, mask):
         if self.generator.variant != "cond":
@@ -111,9 +164,13 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
     run = Run.open(path)
     generator, kimg = _load_generator(run)
     mask_generator = None
+    models = [generator]
     if run.options.variant == "cond":
         mask_generator, _ = _load_generator(Run.open(run.mask_generator))
+        models.append(mask_generator)
     data = run.data
+    if data.attributes is None and any(model.attribute_dim for model in models):
+        raise UserError(f"{run.path / 'run.json'} has no table of what training slices show: train the run again")
     info = BundleInfo(
         name=run.path.resolve().name,
         variant=run.options.variant,
@@ -124,13 +181,15 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         templates=data.templates,
         training_patients=_training_patients(run),
         kimg=kimg,
-        model_hash=_weights_hash([generator] + ([mask_generator] if mask_generator else [])),
+        model_hash=_weights_hash(models),
         version=run.content.synthmed,
         dataset=data.dataset,
         licence=data.licence,
         options=run.options.model_dump(mode="json"),
+        told=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
+        attributes=data.attributes,
     )
-    return GeneratorBundle(info, generator, mask_generator)
+    return GeneratorBundle(info, generator, mask_generator, run=run.path)
 
 
 def _load_generator(run: Run) -> tuple[SliceGenerator, float]:

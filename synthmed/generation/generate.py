@@ -7,13 +7,17 @@ import numpy as np
 
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder, write_json
+from synthmed.generation.deformed import DeformedMasks
+from synthmed.generation.drawing import Drawing, Drawn, SliceDrawing
 from synthmed.generation.masks import MaskFolder
 from synthmed.generation.merge import merge, mergeable
 from synthmed.generation.preview import MAX_ITEMS, contact_sheet
 from synthmed.generation.provenance import dataset_description, sidecar
-from synthmed.generation.sampler import BATCH, Sampler, Samples
+from synthmed.generation.required import RequiredSlices, Requirement
+from synthmed.generation.sampler import BATCH, Sampler
 from synthmed.generation.seeds import ITEMS_PER_SEED, Shard, case_name, item_seeds
-from synthmed.generation.writers import FORMATS, Item, Writer, open_writer, write_picture
+from synthmed.generation.volumes import VolumeDrawing, check_volumes
+from synthmed.generation.writers import FORMATS, Item, open_writer, write_picture
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -25,65 +29,74 @@ def generate(
     out: Path,
     *,
     count: int,
+    unit: str = "slice",
     fmt: str = "nnunet",
     psi: float = 1.0,
     seed: int = 0,
     shard: Shard | None = None,
-    masks: Path | None = None,
+    masks: Path | str = "generated",
+    require: tuple[str, ...] = (),
     merge_with: Path | None = None,
     batch: int = BATCH,
     progress: Progress = silent,
 ) -> Path:
-    """Draw `count` items and write them as a set; the folder appears whole or not at all.
+    """Draw `count` cases and write them as a set; the folder appears whole or not at all.
 
-    Item `i` depends on `seed` and `i` alone: not on `count`, nor on the shard that draws it. To the last bit this holds
-    for one `batch` on one machine, since every item is always drawn at the same place of the same block of `batch`
-    items, a block that begins or ends outside the shard included.
+    Case `i` depends on `seed`, `i` and what is required of it alone: not on `count`, nor on the shard that draws it. To
+    the last bit this holds for one `batch` on one machine, since every slice is always drawn at the same place of the
+    same block of `batch` slices, a block that begins or ends outside the shard included.
 
     Args:
-        sampler: Where items come from.
+        sampler: Where slices come from.
         out: Folder to make; must not exist or be empty.
-        count: Items in the whole set, 1 or more.
+        count: Cases in the whole set, 1 or more.
+        unit: What a case is: `slice` or `volume`.
         fmt: `nnunet`, `npz` or `png`.
         psi: Truncation, 0 to 1; 1 keeps the diversity that the generator learnt.
         seed: Base seed of the set.
         shard: The part to draw; the whole set by default.
-        masks: Folder of label maps to condition on; None lets the generator draw its own.
+        masks: Folder of label maps to condition on, `deformed` for deformed ones of the training slices, or `generated`
+            for those that the generator draws.
+        require: Names or indices of classes that every case must show.
         merge_with: Real data set to write beside the synthetic cases, as one nnU-Net training set.
-        batch: Items in a block.
-        progress: Told how many items are written.
+        batch: Slices in a block.
+        progress: Told how many cases are written.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: If an argument is out of range, the masks do not fit the generator, or `out` exists.
+        UserError: If an argument is out of range, the generator cannot draw what is asked, or `out` exists.
     """
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
     start, stop = (shard or Shard()).bounds(count)
     info = sampler.info
-    given = _mask_folder(info, masks)
+    required = Requirement.parse(require, info)
+    drawing = _drawing(sampler, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
     real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt)
     item_seeds(seed, 0, count)
-    first_images: list[Samples] = []
+    shown: list[Drawn] = []
+    # Slices of a volume make their own blocks.
+    block_size = batch if unit == "slice" else 1
     with atomic_folder(out) as folder:
         writer = open_writer(fmt, folder, info)
-        for block in range(start - start % batch, stop, batch):
+        for block in range(start - start % block_size, stop, block_size):
             # Past the last item that a seed names there is none; that block is short and the sampler pads it.
-            end = min(block + batch, ITEMS_PER_SEED)
+            end = min(block + block_size, ITEMS_PER_SEED)
             seeds = item_seeds(seed, block, end)
-            conditions, hashes = (None, None) if given is None else given.take(block, end)
-            samples = sampler.sample(seeds, psi, conditions)
             wanted = slice(max(start, block) - block, min(stop, end) - block)
-            _write_block(writer, info, seeds, samples, hashes, psi=psi, wanted=wanted)
-            if len(first_images) * batch < MAX_ITEMS:
-                first_images.append(_part(samples, wanted))
+            cases = drawing.draw(block, seeds, wanted)
+            for case_seed, drawn in zip(seeds[wanted], cases, strict=True):
+                writer.add(_item(info, int(case_seed), drawn, psi=psi, unit=unit))
+            shown.extend(cases[: MAX_ITEMS - len(shown)])
             progress(min(stop, end) - start, stop - start, case_name(int(seeds[0])))
         writer.finish()
         if real is not None:
             merge(real, folder, progress=progress)
-        _write_overview(folder, info, first_images)
-        description = dataset_description(info, count=stop - start, seed=seed, psi=psi)
+        _write_overview(folder, info, shown)
+        description = dataset_description(info, count=stop - start, seed=seed, psi=psi, unit=unit)
+        if required is not None:
+            description["GeneratedBy"][0] |= required.record()
         write_json(folder / "dataset_description.json", description)
     return out
 
@@ -114,49 +127,54 @@ def free_folder(name: str = "generated") -> Path:
     return path
 
 
-def _mask_folder(info: "BundleInfo", masks: Path | None) -> MaskFolder | None:
-    if masks is None:
-        return None
+def _drawing(
+    sampler: Sampler,
+    *,
+    unit: str,
+    fmt: str,
+    psi: float,
+    masks: Path | str,
+    required: Requirement | None,
+    batch: int,
+) -> Drawing:
+    if unit == "volume":
+        if masks != "generated":
+            raise UserError("--unit volume draws its own label maps: leave out --masks")
+        check_volumes(sampler.info, fmt=fmt)
+        return VolumeDrawing(sampler, psi, required)
+    if unit != "slice":
+        raise UserError(f"--unit must be slice or volume, got {unit!r}")
+    if masks == "generated":
+        return SliceDrawing(sampler, psi) if required is None else RequiredSlices(sampler, psi, required, batch)
+    if masks == "deformed":
+        return SliceDrawing(sampler, psi, DeformedMasks(sampler, required))
+    if required is not None:
+        raise UserError("--require-class cannot change the label maps of a folder: leave out one of it and --masks")
+    return SliceDrawing(sampler, psi, _mask_folder(sampler.info, Path(masks)))
+
+
+def _mask_folder(info: "BundleInfo", masks: Path) -> MaskFolder:
     if info.variant != "cond":
         raise UserError(f"{info.name} is a {info.variant!r} generator and takes no --masks: use a 'cond' one")
     return MaskFolder(masks, size=(info.size[0], info.size[1]), classes=len(info.classes))
 
 
-def _write_block(
-    writer: Writer,
-    info: "BundleInfo",
-    seeds: np.ndarray,
-    samples: Samples,
-    hashes: list[str] | None,
-    *,
-    psi: float,
-    wanted: slice,
-) -> None:
-    for place in range(wanted.start, wanted.stop):
-        template = int(samples.templates[place])
-        record = sidecar(
-            info,
-            seed=int(seeds[place]),
-            psi=psi,
-            template=template,
-            mask_source="generated" if hashes is None else f"given:{hashes[place]}",
-        )
-        image = None
-        if samples.images is not None:
-            if not np.isfinite(samples.images[place]).all():
-                raise UserError(f"{info.name} drew values that are not finite at seed {seeds[place]}: it is damaged")
-            # Real slices end at -1 and 1; what overshoots would become intensities that the scanner cannot give.
-            image = np.clip(samples.images[place], -1.0, 1.0)
-        writer.add(Item(case_name(int(seeds[place])), image, samples.labels[place], info.templates[template], record))
+def _item(info: "BundleInfo", seed: int, drawn: Drawn, *, psi: float, unit: str) -> Item:
+    image = drawn.image
+    if image is not None:
+        if not np.isfinite(image).all():
+            raise UserError(f"{info.name} drew values that are not finite at seed {seed}: it is damaged")
+        # Real slices end at -1 and 1; what overshoots would become intensities that the scanner cannot give.
+        image = np.clip(image, -1.0, 1.0)
+    record = sidecar(info, seed=seed, psi=psi, template=drawn.template, unit=unit, drawn=drawn.record)
+    return Item(case_name(seed), image, drawn.label, info.templates[drawn.template], record)
 
 
-def _part(samples: Samples, wanted: slice) -> Samples:
-    images = None if samples.images is None else samples.images[wanted]
-    return Samples(images, samples.labels[wanted], samples.templates[wanted])
+def _write_overview(folder: Path, info: "BundleInfo", cases: list[Drawn]) -> None:
+    def middle(array: np.ndarray, axes: int) -> np.ndarray:
+        return array if array.ndim == axes else array[len(array) // 2]
 
-
-def _write_overview(folder: Path, info: "BundleInfo", parts: list[Samples]) -> None:
-    drawn = [part.images for part in parts if part.images is not None]
-    images = np.concatenate(drawn) if drawn else None
-    labels = np.concatenate([part.labels for part in parts])
-    write_picture(folder / "overview.png", contact_sheet(images, labels, classes=len(info.classes)))
+    images = [middle(case.image, 3) for case in cases if case.image is not None]
+    labels = np.stack([middle(case.label, 2) for case in cases])
+    sheet = contact_sheet(np.stack(images) if images else None, labels, classes=len(info.classes))
+    write_picture(folder / "overview.png", sheet)

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from synthmed import __version__
+from synthmed.data.attributes import AttributeTable
 from synthmed.data.template import Template
 
 
@@ -24,6 +25,8 @@ class BundleInfo(BaseModel):
         dataset: Name of the data set.
         licence: Licence of the data set.
         options: Resolved training options.
+        told: Which of "position" and "shown" each of its generators is told of a slice.
+        attributes: What the training slices show and where they lie, as counts; needed where a generator is told it.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -42,3 +45,5 @@ class BundleInfo(BaseModel):
     dataset: str
     licence: str
     options: dict
+    told: tuple[str, ...] = ()
+    attributes: AttributeTable | None = None

@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.errors import UserError
+from synthmed.generation.drawing import Conditions
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
 
 
-def chosen_folder(masks: str) -> Path | None:
-    """Return the folder that `--masks` names; None for `generated`.
+def chosen_masks(masks: str) -> Path | str:
+    """Return what `--masks` names: `generated`, `deformed`, or a folder.
 
     Raises:
         UserError: If it names no folder.
     """
-    if masks == "generated":
-        return None
+    if masks in ("generated", "deformed"):
+        return masks
     if not Path(masks).is_dir():
-        raise UserError(f"--masks {masks} is no folder: write generated, or a folder of label maps")
+        raise UserError(f"--masks {masks} is no folder: write generated, deformed, or a folder of label maps")
     return Path(masks)
 
 
@@ -45,14 +46,15 @@ class MaskFolder:
         if not self.files:
             raise UserError(f"{self.folder} holds no label map: put {', '.join(SUFFIXES)} files there")
 
-    def take(self, start: int, stop: int) -> tuple[np.ndarray, list[str]]:
-        """Return the maps of items `start` to `stop - 1`, uint8 [b, H, W], and the SHA-256 of each.
+    def take(self, first: int, seeds: np.ndarray) -> Conditions:
+        """Return the maps of the cases from number `first` on; see `MaskSource.take`.
 
         Raises:
             UserError: If a file cannot be read, has another size or names a class that the generator does not know.
         """
-        maps = [self._checked(self.files[item % len(self.files)]) for item in range(start, stop)]
-        return np.stack(maps), [hashlib.sha256(one.tobytes()).hexdigest() for one in maps]
+        maps = [self._checked(self.files[item % len(self.files)]) for item in range(first, first + len(seeds))]
+        # A hash, since the name of a user's file may name a patient.
+        return Conditions(np.stack(maps), [f"given:{hashlib.sha256(one.tobytes()).hexdigest()}" for one in maps])
 
     def _checked(self, path: Path) -> np.ndarray:
         values = np.squeeze(read_label_map(path))

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 NOTICE = "Synthetic. For research only; not for diagnosis."
 
 
-def sidecar(info: "BundleInfo", *, seed: int, psi: float, template: int, mask_source: str) -> dict[str, Any]:
+def sidecar(
+    info: "BundleInfo", *, seed: int, psi: float, template: int, unit: str, drawn: dict[str, Any]
+) -> dict[str, Any]:
     """Return the JSON sidecar of one synthetic case.
 
     Args:
@@ -22,8 +24,8 @@ def sidecar(info: "BundleInfo", *, seed: int, psi: float, template: int, mask_so
         psi: Truncation it was drawn with.
         template: Which of the generator's templates returned it to source units; `axes` are the directions of the
             slice's rows, columns and normal, `orientation` those of the written volume's axes.
-        mask_source: `generated`, or `given:` and the SHA-256 of the given label map (a hash, since the name of a
-            user's file may name a patient).
+        unit: `slice` or `volume`.
+        drawn: How it was drawn: `mask_source` and what else there is to say.
     """
     geometry = info.templates[template]
     return {
@@ -34,7 +36,8 @@ def sidecar(info: "BundleInfo", *, seed: int, psi: float, template: int, mask_so
         "variant": info.variant,
         "seed": int(seed),
         "psi": float(psi),
-        "mask_source": mask_source,
+        "unit": unit,
+        **drawn,
         "version": synthmed.__version__,
         "channels": list(info.channels),
         "classes": list(info.classes),
@@ -49,7 +52,7 @@ def sidecar(info: "BundleInfo", *, seed: int, psi: float, template: int, mask_so
     }
 
 
-def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float) -> dict[str, Any]:
+def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float, unit: str) -> dict[str, Any]:
     """Return a BIDS-style `dataset_description.json` of a generated set, with `GeneratedBy`."""
     return {
         "Name": f"Synthetic set drawn from {info.name}",
@@ -60,7 +63,7 @@ def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float
             {
                 "Name": "synthmed",
                 "Version": synthmed.__version__,
-                "Description": f"{count} items, seed {seed}, psi {psi:g}. {NOTICE}",
+                "Description": f"{count} {unit}s, seed {seed}, psi {psi:g}. {NOTICE}",
                 "Model": info.name,
                 "ModelHash": info.model_hash,
                 "Variant": info.variant,

@@ -1,6 +1,6 @@
 """Drawing pairs of image and label map from a generator, wherever it lives: a run, an exported folder, a server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 BATCH = 8
 """Items a generator draws at once. The same network on another batch size differs by about 1e-5 an image, so the size
 is fixed and a short batch is padded: an image then depends on its seed alone, not on how many were asked for."""
+
+
+Told = dict[str, np.ndarray]
+"""What a generator is told of `b` slices: "position" [b] in 0..1 and "shown" [b, classes - 1] of 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,16 @@ class Sampler(Protocol):
         """What the generator is and where it comes from."""
         ...
 
-    def sample(self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None) -> Samples:
+    def sample(
+        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
+    ) -> Samples:
         """Draw one item for each seed.
 
         Args:
             seeds: int64 [b], each 0 or more.
             psi: Truncation, 0 to 1.
             masks: uint8 [b, H, W] of class indices to condition on (`cond` only); None lets the generator draw them.
+            told: What the generator is told instead of what each seed draws; only where it is told anything.
         """
         ...
 
@@ -60,22 +67,32 @@ class KerasSampler:
         self.info = bundle.info
         self._draw = _compiled(bundle)
 
-    def sample(self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None) -> Samples:
+    def sample(
+        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
+    ) -> Samples:
         """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, batch=self.batch)
+        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
 
 def sample_in_batches(
-    draw: Callable[..., dict[str, Any]], seeds: np.ndarray, psi: float, masks: np.ndarray | None, *, batch: int
+    draw: Callable[..., dict[str, Any]],
+    seeds: np.ndarray,
+    psi: float,
+    masks: np.ndarray | None,
+    told: Told | None = None,
+    *,
+    batch: int,
 ) -> Samples:
     """Call `draw` on batches of one fixed size, the last one padded, and join what it returns.
 
     Args:
-        draw: Takes `seed` int64 [batch], `psi` float32 [batch] and, where masks were given, `mask` int32
-            [batch, H, W]; returns `mask`, `template` and, unless the generator draws masks alone, `image`.
+        draw: Takes `seed` int64 [batch], `psi` float32 [batch] and, where they were given, `mask` int32
+            [batch, H, W] and `position` and `shown`; returns `mask`, `template` and, unless the generator draws masks
+            alone, `image`.
         seeds: int64 [b].
         psi: Truncation of every item.
         masks: uint8 [b, H, W] or None.
+        told: Positions and shown classes, or None.
         batch: The fixed size.
     """
     parts: list[dict[str, np.ndarray]] = []
@@ -85,6 +102,8 @@ def sample_in_batches(
         inputs = {"seed": seeds[padded].astype(np.int64), "psi": np.full(batch, psi, np.float32)}
         if masks is not None:
             inputs["mask"] = masks[padded].astype(np.int32)
+        if told is not None:
+            inputs |= {name: values[padded].astype(np.float32) for name, values in told.items()}
         outputs = draw(**inputs)
         parts.append({name: np.asarray(value)[: len(chosen)] for name, value in outputs.items()})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -95,9 +114,16 @@ def sample_in_batches(
     )
 
 
+def drawing_signature(inputs: Container[str]) -> str:
+    """Return the name of the signature of an exported generator that takes these inputs."""
+    if "position" in inputs:
+        return "sample_told"
+    return "sample_given_mask" if "mask" in inputs else "sample"
+
+
 def _compiled(bundle: "GeneratorBundle") -> Callable[..., dict[str, Any]]:
-    def draw(**inputs):
-        return {**bundle.sample(**inputs), "template": bundle.template_index(inputs["seed"])}
+    def draw(seed, psi, mask=None, **told):
+        return {**bundle.sample(seed, psi, mask, told or None), "template": bundle.template_index(seed)}
 
     import keras
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from synthmed.errors import UserError
 from synthmed.files import read_json
-from synthmed.generation.sampler import BATCH, Samples, sample_in_batches
+from synthmed.generation.sampler import BATCH, Samples, Told, drawing_signature, sample_in_batches
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
@@ -81,13 +81,15 @@ class SavedModelSampler:
         if missing:
             raise UserError(f"{version} has no signature {', '.join(sorted(missing))}: export the run again")
 
-    def sample(self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None) -> Samples:
+    def sample(
+        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
+    ) -> Samples:
         """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, batch=self.batch)
+        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
     def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:
         geometry = self._call("geometry", seed=inputs["seed"])
-        drawn = self._call("sample_given_mask" if "mask" in inputs else "sample", **inputs)
+        drawn = self._call(drawing_signature(inputs), **inputs)
         return {**drawn, "template": geometry["template"]}
 
     def _call(self, signature: str, **inputs: np.ndarray) -> dict[str, Any]:

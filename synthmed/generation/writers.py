@@ -23,9 +23,9 @@ class Item:
 
     case: str
     image: np.ndarray | None
-    """float32 [H, W, C] in [-1, 1]; None for a generator of masks alone."""
+    """float32 [H, W, C] in [-1, 1], of a volume [n, H, W, C]; None for a generator of masks alone."""
     label: np.ndarray
-    """uint8 [H, W] of class indices."""
+    """uint8 [H, W] of class indices, of a volume [n, H, W]."""
     template: "Template"
     sidecar: dict[str, Any]
 
@@ -59,7 +59,7 @@ def open_writer(fmt: str, folder: Path, info: "BundleInfo") -> Writer:
 
 
 class NpzWriter:
-    """One `CASE.npz` a slice: `image` float32 [H, W, C] in store domain and `label` uint8 [H, W]."""
+    """One `CASE.npz`: `image` float32 [H, W, C] in store domain and `label` uint8 [H, W]; of a volume [n, ...]."""
 
     def __init__(self, folder: Path, info: "BundleInfo"):
         self.folder = folder
@@ -134,7 +134,7 @@ class PngWriter:
 
 
 def source_units(channel_image: np.ndarray, template: "Template", channel: int) -> np.ndarray:
-    """Return float32 [H, W] in the units of the source from store domain [-1, 1]."""
+    """Return float32 of the same shape in the units of the source from store domain [-1, 1]."""
     return (channel_image.astype(np.float64) * template.scale[channel] + template.offset[channel]).astype(np.float32)
 
 
@@ -163,10 +163,14 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
         raise OSError(f"cannot write {path.name} (is the disk full?)") from error
 
 
-def _write_nifti(path: Path, plane: np.ndarray, template: "Template") -> None:
+def _write_nifti(path: Path, slices: np.ndarray, template: "Template") -> None:
+    """Write `[H, W]` as a volume of one slice, or all slices `[n, H, W]` of a case."""
     import nibabel
 
-    volume, affine = template.volume(plane)
+    if slices.ndim == 2:
+        volume, affine = template.volume(slices)
+    else:
+        volume, affine = template.volume(np.moveaxis(slices, 0, 2), whole=True)
     image = nibabel.Nifti1Image(volume, affine)
     image.header.set_xyzt_units(*template.xyzt_units)
     image.set_sform(affine, code=template.sform_code)

@@ -1,11 +1,18 @@
 """The random numbers of a generated item: functions of its seed alone, the same in every shard and server."""
 
+import numpy as np
+from keras import ops
+
+from synthmed.data.attributes import AttributeTable
 from synthmed.layers.counter_random import bits, normal
 from synthmed.models.generators import SliceGenerator
 
 # Streams of an item's seed. The mask generator of a `cond` bundle has streams of its own, so that an item's mask and
 # image are drawn independently.
 TEMPLATE_STREAM = 1
+ATTRIBUTE_STREAM = 2
+RETRY_STREAM = 3
+PRESENCE_STREAM = 4
 IMAGE_STREAM = 1024
 MASK_STREAM = 2048
 
@@ -28,11 +35,29 @@ def item_noise(generator: SliceGenerator, seed) -> list:
 
 def item_number(seed, *, stream: int, below: int):
     """Return an int32 `(batch,)` in 0..below-1 for int64 seeds `(batch,)`."""
-    from keras import ops
-
     # 24 bits avoid the sign; the bias of the remainder is below one in ten thousand for up to a thousand choices.
     number = ops.cast(ops.right_shift(bits(seed, stream=stream, count=1)[:, 0], ops.cast(8, "uint32")), "int32")
     return number % below
+
+
+def item_attributes(seed, table: AttributeTable, *, classes: int) -> dict:
+    """Draw a row of a table for each item: what a generator is told of its slice.
+
+    Args:
+        seed: int64 `(batch,)`.
+        table: Rows and how often each is to be drawn.
+        classes: Number of classes, background included.
+
+    Returns:
+        "position" float32 `(batch,)` in [0, 1], "shown" float32 `(batch, classes - 1)` of 0 and 1.
+    """
+    number = item_number(seed, stream=ATTRIBUTE_STREAM, below=sum(table.counts))
+    ends = ops.convert_to_tensor(np.cumsum(table.counts), dtype="int32")
+    row = ops.searchsorted(ends, number, side="right")
+    return {
+        "position": ops.take(ops.convert_to_tensor(table.middles), row, axis=0),
+        "shown": ops.take(ops.convert_to_tensor(table.shown_matrix(classes)), row, axis=0),
+    }
 
 
 def draw_items(generator: SliceGenerator, seed, psi, mask=None, attributes=None):

@@ -50,6 +50,7 @@ def train(
 
     out = Path(out)
     _check_out(out, resume=resume)
+    store.require_labels()
     slices = _synthetic_slices(store, synthetic, options)
     cases = training_cases(store, options.train_patients)
     record = _record(store, cases, synthetic if slices else None, options)

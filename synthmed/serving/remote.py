@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from synthmed.errors import UserError
-from synthmed.generation.sampler import BATCH, Samples, sample_in_batches
+from synthmed.generation.sampler import BATCH, Samples, Told, drawing_signature, sample_in_batches
 from synthmed.generation.savedmodel import shipped_models, versions
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ class RemoteSampler:
         client.check()
         self.info = self._described()
 
-    def sample(self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None) -> Samples:
+    def sample(
+        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
+    ) -> Samples:
         """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, batch=self.batch)
+        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
     def _described(self) -> "BundleInfo":
         from synthmed.generation.info import BundleInfo
@@ -62,7 +64,7 @@ class RemoteSampler:
             raise self._wrong("describe") from None
 
     def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:
-        signature = "sample_given_mask" if "mask" in inputs else "sample"
+        signature = drawing_signature(inputs)
         drawn = self.client.predict(signature, inputs)
         if self.info.variant == "mask":
             drawn = {"mask": drawn.get("mask", drawn.get(""))}

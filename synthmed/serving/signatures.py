@@ -48,6 +48,8 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
 
     tables, description = _geometry_tables(info), info.model_dump_json()
     drawing = _drawing_of_masks(bundle, inputs) if info.variant == "cond" else _drawing(bundle, inputs)
+    if not bundle.is_told:
+        drawing.pop("sample_told")
     common = {"mapping": mapping, "geometry": geometry, "describe": describe}
     return [
         Signature(name, function, {key: inputs[key] for key in inspect.signature(function).parameters})
@@ -57,33 +59,53 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
 
 def _drawing(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict[str, Callable[..., dict[str, Any]]]:
     synthesise = _traced_once(lambda w, seed: _float32(bundle.synthesis(w, seed)), inputs, "w", "seed")
+    draw = _traced_once(
+        lambda seed, psi, position, shown: _float32(bundle.sample(seed, psi, None, _told(position, shown))),
+        inputs,
+        *("seed", "psi", "position", "shown"),
+    )
 
     def serving_default(z):
         return synthesise(bundle.mapping(z), _still(z))
 
     def sample(seed, psi):
-        return _float32(bundle.sample(seed, psi))
+        told = bundle.told(seed)
+        return _float32(bundle.sample(seed, psi)) if told is None else draw(seed, psi, **told)
+
+    def sample_told(seed, psi, position, shown):
+        return draw(seed, psi, position, shown)
 
     def synthesis(w, seed):
         return synthesise(w, seed)
 
-    return {"serving_default": serving_default, "sample": sample, "synthesis": synthesis}
+    return {"serving_default": serving_default, "sample": sample, "sample_told": sample_told, "synthesis": synthesis}
 
 
 def _drawing_of_masks(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict[str, Callable[..., dict[str, Any]]]:
     synthesise = _traced_once(
         lambda w, seed, mask: _float32(bundle.synthesis(w, seed, mask)), inputs, "w", "seed", "mask"
     )
-    draw = _traced_once(lambda seed, psi, mask: _float32(bundle.sample(seed, psi, mask)), inputs, "seed", "psi", "mask")
+    draw = _traced_once(
+        lambda seed, psi, mask, position, shown: _float32(bundle.sample(seed, psi, mask, _told(position, shown))),
+        inputs,
+        *("seed", "psi", "mask", "position", "shown"),
+    )
+
+    def told(seed):
+        return bundle.told(seed) or _nothing(seed, bundle.generator.classes)
 
     def serving_default(z, mask):
         return synthesise(bundle.mapping(z), _still(z), mask)
 
     def sample(seed, psi):
-        return draw(seed, psi, ops.cast(bundle.masks(seed, psi), "int32"))
+        return sample_told(seed, psi, **told(seed))
+
+    def sample_told(seed, psi, position, shown):
+        mask = ops.cast(bundle.masks(seed, psi, _told(position, shown)), "int32")
+        return draw(seed, psi, mask, position, shown)
 
     def sample_given_mask(seed, psi, mask):
-        return draw(seed, psi, mask)
+        return draw(seed, psi, mask, **told(seed))
 
     def synthesis(w, seed, mask):
         return synthesise(w, seed, mask)
@@ -92,6 +114,7 @@ def _drawing_of_masks(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict
         "serving_default": serving_default,
         "sample": sample,
         "sample_given_mask": sample_given_mask,
+        "sample_told": sample_told,
         "synthesis": synthesis,
     }
 
@@ -104,6 +127,8 @@ def _inputs(bundle: "GeneratorBundle", info: "BundleInfo") -> dict[str, tuple[st
         "seed": ("int64", (None,)),
         "psi": ("float32", (None,)),
         "mask": ("int32", (None, *info.size)),
+        "position": ("float32", (None,)),
+        "shown": ("float32", (None, len(info.classes) - 1)),
     }
 
 
@@ -111,6 +136,16 @@ def _traced_once(function: Callable[..., Any], inputs: dict[str, Any], *names: s
     # Signatures share the graph of a network, which halves the time of an export and the size of what is loaded.
     specs = [tf.TensorSpec(inputs[name][1], inputs[name][0], name=name) for name in names]
     return tf.function(function, input_signature=specs, autograph=False)
+
+
+def _told(position, shown) -> dict[str, Any]:
+    return {"position": position, "shown": shown}
+
+
+def _nothing(seed, classes: int) -> dict[str, Any]:
+    # What a generator is told that listens to nothing; its signatures then share one graph all the same.
+    count = ops.shape(seed)[0]
+    return _told(ops.zeros((count,), "float32"), ops.zeros((count, classes - 1), "float32"))
 
 
 def _still(z):

@@ -49,7 +49,7 @@ def save_checkpoint(folder: Path, arrays: Mapping[str, np.ndarray], state: dict[
         state: Plain values, among them `step`.
         keep: How many checkpoints stay.
     """
-    path = folder / f"step-{state['step']:09d}"
+    path = checkpoint_path(folder, state["step"])
     if path.exists():
         # The same step of the same run holds the same numbers.
         return path
@@ -59,6 +59,11 @@ def save_checkpoint(folder: Path, arrays: Mapping[str, np.ndarray], state: dict[
     for old in _paths(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return folder / f"step-{step:09d}"
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:

@@ -72,6 +72,25 @@ class Journal:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
+class NoJournal(Journal):
+    """The log of a worker that leaves writing to another one."""
+
+    def __init__(self, folder: Path, *, shown: int):
+        pass
+
+    def line(self, values: dict[str, Any], *, shown: int) -> None:
+        pass
+
+    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def forget_after(self, shown: int) -> None:
+        pass
+
+
 class Means:
     """Running means of reported numbers between two lines of the log."""
 

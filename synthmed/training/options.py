@@ -42,7 +42,7 @@ class TrainOptions(BaseModel):
 
     augment: Literal["none", "diff", "ada"] = "ada"
     augment_operations: tuple[str, ...] | None = None
-    augment_target: float = Field(0.6, gt=-1, lt=1, description="Where the sign of D(real) is held (ada).")
+    augment_target: float = Field(0.3, gt=-1, lt=1, description="Where the sign of D(real) is held (ada).")
     augment_kimg: float = Field(25.0, gt=0, description="Thousand images in which p could go from 0 to 1 (ada).")
 
     loss: Literal["logistic", "relativistic"] = "logistic"

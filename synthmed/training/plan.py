@@ -1,5 +1,7 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
+import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import save_checkpoint
+from synthmed.training.devices import Devices
+from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
-from synthmed.training.run import DataSummary, Run
+from synthmed.training.run import RUN_FILE, DataSummary, Run
+from synthmed.training.sharing import check_share
 from synthmed.training.trainer import Trainer
 
 DEFAULT_MINUTES = 20.0
@@ -80,33 +85,68 @@ def plan_training(
     return TrainingPlan(path, options, store, mask=TrainingPlan(path / "mask-generator", mask_options, store))
 
 
-def execute(plan: TrainingPlan, *, resume: bool = False, progress: Progress | None = None) -> bool:
+def execute(
+    plan: TrainingPlan, *, resume: bool = False, devices: Devices | None = None, progress: Progress | None = None
+) -> bool:
     """Train what a plan says and return whether all of it is done (false: the user asked to stop).
 
+    Args:
+        plan: What to train.
+        resume: Go on with the run in the plan's folder.
+        devices: What it runs on, where that was made already; of several workers, the chief alone writes.
+        progress: Told how far it is.
+
     Raises:
-        UserError: If the folder holds a run already and `resume` is not set, or the run there does not fit.
+        UserError: If the folder holds a run already and `resume` is not set, the run there does not fit, the batch does
+            not divide among the replicas, or another worker is gone.
     """
-    report = progress or silent
+    devices = devices or Devices.of(plan.options.strategy)
+    check_share(plan.options, devices.replicas)
+    with devices.watched(plan.path, plan.options):
+        return _execute(plan, devices, resume=resume, report=progress or silent)
+
+
+def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
+    devices.check_same("options", (plan.options, resume, plan.mask is not None))
+    devices.check_same("slices", plan.store.content_hash)
+    begins = not (plan.path / RUN_FILE).is_file()
+    run = devices.chief_first(lambda: _opened(plan, resume=resume))
+    if run is None:
+        devices.wait_for_file(plan.path / RUN_FILE)
+        run = Run(plan.path, Run.open(plan.path).content.model_copy(update={"options": plan.options}))
+    with run.lock() if devices.chief else nullcontext():
+        if plan.mask is not None:
+            finished = _execute(plan.mask, devices, resume=resume, report=_named(report, "mask generator"))
+            if not finished:
+                return False
+        if plan.masks_from is not None and devices.chief:
+            _adopt_mask_generator(run, plan.masks_from)
+        try:
+            trainer = Trainer(run, plan.store, devices=devices, progress=report)
+        except UserError:
+            if devices.chief and begins and plan.mask is None:
+                # Nothing was trained yet: a folder left behind would stand in the way of the corrected command.
+                shutil.rmtree(plan.path)
+            raise
+        return trainer.train()
+
+
+def _opened(plan: TrainingPlan, *, resume: bool) -> Run:
+    """Make the run of a plan, or open the one that is there."""
     existing = (plan.path / "run.json").is_file()
     if not existing and plan.path.is_dir() and any(plan.path.iterdir()) and not resume:
         raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
     if existing and not resume:
         raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")
-    run = _resumed(plan) if existing else _created(plan)
-    with run.lock():
-        if plan.mask is not None:
-            finished = execute(plan.mask, resume=resume, progress=_named(report, "mask generator"))
-            if not finished:
-                return False
-        if plan.masks_from is not None:
-            _adopt_mask_generator(run, plan.masks_from)
-        return Trainer(run, plan.store, progress=report).train()
+    return _resumed(plan) if existing else _created(plan)
 
 
 def _check_sources(options: TrainOptions, store: Store) -> None:
     """Refuse what a run may not learn from: unlabelled images but for `base`, and patients that the store holds out."""
-    if options.unlabelled and options.variant != "base":
-        raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
+    if options.unlabelled:
+        if options.variant != "base":
+            raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
+        Feed(options, store, Store.open(options.unlabelled))
     if options.init_from:
         source = Run.open(options.init_from)
         if source.options.variant != options.variant:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthmed import __version__
+from synthmed.data.attributes import AttributeTable, attribute_table
 from synthmed.data.store import Store
 from synthmed.data.template import Template
 from synthmed.errors import UserError
@@ -35,6 +36,7 @@ class DataSummary(BaseModel):
         slices: How many training slices there are.
         training_patients: Content hashes of all cases that it was taught by.
         templates: Geometry and intensity scale of the training cases; they name nobody.
+        attributes: What the training slices show and where they lie, as counts; None in runs of earlier versions.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,6 +51,7 @@ class DataSummary(BaseModel):
     slices: int
     training_patients: list[str]
     templates: list[Template]
+    attributes: AttributeTable | None = None
 
     @classmethod
     def of_store(cls, store: Store, *, others: Iterable[str] = ()) -> "DataSummary":
@@ -57,7 +60,11 @@ class DataSummary(BaseModel):
         Args:
             store: The store.
             others: Content hashes of patients beyond it whose images teach the generator, too.
+
+        Raises:
+            UserError: If the store holds no label maps.
         """
+        store.require_labels()
         return cls(
             store=str(store.path.resolve()),
             store_hash=store.content_hash,
@@ -69,6 +76,7 @@ class DataSummary(BaseModel):
             slices=len(store.indices("train")),
             training_patients=sorted({*store.training_hashes, *others}),
             templates=store.templates(),
+            attributes=attribute_table(store) if len(store.indices("train")) else None,
         )
 
 

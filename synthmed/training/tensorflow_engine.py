@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from synthmed.errors import UserError
 from synthmed.models.items import draw_items
 from synthmed.training import losses
 from synthmed.training.augmentation import adjust, noise_shape, numbers_shape
@@ -20,6 +19,7 @@ from synthmed.training.forward import Chance, ForwardPass, Slices
 from synthmed.training.networks import Networks
 from synthmed.training.options import TrainOptions
 from synthmed.training.planes import one_hot_mask, split_planes
+from synthmed.training.sharing import check_share
 
 # Each phase draws from a sequence of its own, so that switching one off does not change the others.
 MAIN, PATH, PENALTY = 0, 1, 2
@@ -54,11 +54,7 @@ class TensorFlowEngine:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         self.path_batch = max(1, options.batch // options.path_batch_shrink)
-        if options.batch % self.replicas or self.path_batch % self.replicas:
-            raise UserError(
-                f"a batch of {options.batch} (path length: {self.path_batch}) does not divide among {self.replicas} "
-                f"replicas: give --batch {options.path_batch_shrink * self.replicas} or a multiple of it"
-            )
+        check_share(options, self.replicas)
         self.forward = ForwardPass(networks, options)
         with self.strategy.scope():
             self.path_mean = _scalar("path_mean")

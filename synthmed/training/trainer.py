@@ -10,11 +10,11 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
-from synthmed.training.checkpoint import remove_leftovers, save_checkpoint
+from synthmed.training.checkpoint import Checkpoint, checkpoint_path, remove_leftovers, save_checkpoint
 from synthmed.training.choice import Choice
 from synthmed.training.devices import Devices
 from synthmed.training.feed import Feed
-from synthmed.training.journal import Journal, Means, resident_gib
+from synthmed.training.journal import Journal, Means, NoJournal, resident_gib
 from synthmed.training.networks import make_networks
 from synthmed.training.options import TrainOptions
 from synthmed.training.recovery import Diverged, Recovery, check_arrays, check_report
@@ -56,13 +56,14 @@ class Trainer:
     Args:
         run: The run; its options are resolved.
         store: The store that the run is trained on.
+        devices: What it runs on, where that was made already.
         progress: Told how far it is.
 
     Raises:
         UserError: If the store is not the one that the run was begun with, or its last checkpoint does not fit.
     """
 
-    def __init__(self, run: Run, store: Store, *, progress: Progress | None = None):
+    def __init__(self, run: Run, store: Store, *, devices: Devices | None = None, progress: Progress | None = None):
         from synthmed.training.tensorflow_engine import TensorFlowEngine
 
         if store.content_hash != run.data.store_hash:
@@ -74,15 +75,16 @@ class Trainer:
         self.clock = Clock()
         unlabelled = Store.open(self.options.unlabelled) if self.options.unlabelled else None
         self.feed = Feed(self.options, store, unlabelled)
-        self.devices = Devices.of(self.options.strategy)
+        self.devices = devices or Devices.of(self.options.strategy)
         with self.devices.scope():
             networks = make_networks(
                 self.options, size=store.size, channels=len(store.channels), classes=len(store.classes)
             )
         self.engine = TensorFlowEngine(networks, self.options, self.devices.strategy)
-        self.choice = Choice(run, store, self.feed, self.engine.draw)
+        self.choice = Choice(run, store, self.feed, self.engine.draw) if self.devices.chief else None
         self.recovery = Recovery.open(run.path, self.options)
         self._first_arrays: dict[str, np.ndarray] | None = None
+        self._stopping = False
         self._begin()
 
     def train(self) -> bool:
@@ -93,16 +95,18 @@ class Trainer:
         """
         if self.clock.done(self.options):
             return True
-        journal = Journal(self.run.path, shown=self.shown)
+        journal = (Journal if self.devices.chief else NoJournal)(self.run.path, shown=self.shown)
         try:
             if self.clock.step == 0:
                 self._real_grid(journal)
-            with stop_on_signal() as stop, self.devices.watched(self.run.path):
-                while not (self.clock.done(self.options) or stop):
+            with stop_on_signal() as stop:
+                while not (self.clock.done(self.options) or self._stopping):
                     try:
                         self._loop(journal, stop)
                     except Diverged as reason:
                         self._roll_back(journal, str(reason))
+                # A worker that left now would look like one that is gone while the chief still draws.
+                self.devices.wait_for_all()
         finally:
             journal.close()
         return self.clock.done(self.options)
@@ -121,13 +125,15 @@ class Trainer:
         grid_every, distance_every = (
             max(1, round(1000 * kimg / options.batch)) for kimg in (self._snapshot_kimg(), self._distance_kimg())
         )
-        while not (clock.done(options) or stop):
+        agreement = self.devices.agreement(clock.step)
+        while not (clock.done(options) or self._stopping):
             means.add(self.engine.step(clock.step, next(batches)))
             clock.step += 1
             # The first step of a process compiles the phases: a budget of minutes is for training.
             start = start or time.monotonic()
-            clock.seconds = before + time.monotonic() - start
-            last = clock.done(options) or bool(stop)
+            if agreed := agreement.ask(clock.step, before + time.monotonic() - start, bool(stop)):
+                clock.seconds, self._stopping = agreed
+            last = clock.done(options) or self._stopping
             distance_due = clock.step % distance_every == 0 or clock.done(options)
             save_due = clock.seconds - saved >= options.checkpoint_seconds or distance_due or last
             if clock.step % LOG_STEPS == 0 or save_due:
@@ -160,14 +166,15 @@ class Trainer:
     def _save(self) -> dict[str, np.ndarray]:
         arrays = {name: np.asarray(variable) for name, variable in self.engine.state().items()}
         check_arrays(arrays)
+        self.devices.check_same("weights after a step", arrays)
         if self.devices.chief:
             save_checkpoint(self.run.checkpoint_folder, arrays, self._state(), keep=self.options.keep_checkpoints)
         self._first_arrays = None
         return arrays
 
     def _choose(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
-        distances = self.choice.measure() if self.devices.chief else {}
-        if distances:
+        distances = self.choice.measure() if self.choice else {}
+        if self.choice and distances:
             self.choice.keep_if_best(distances["distance"], arrays, self._state())
         return distances
 
@@ -175,21 +182,36 @@ class Trainer:
         """Take up the last checkpoint; without one, the weights of another run where the options name it."""
         if self.devices.chief:
             remove_leftovers(self.run.checkpoint_folder)
-        if self.run.checkpoints():
+        if begun := bool(self.devices.of_chief(len(self.run.checkpoints()))):
             self._restore()
         elif self.options.init_from:
             self.report(0, 0, start_from(Run.open(self.options.init_from), self.engine.state()))
-        if not self.run.checkpoints():
+        self.devices.check_same("step to start from", (self.clock.step, self.recovery.rollbacks))
+        self.devices.check_same(
+            "weights to start from", {name: np.asarray(v) for name, v in self.engine.state().items()}
+        )
+        if not begun:
             # What a training goes back to that runs away before its first checkpoint.
             self._first_arrays = {name: np.asarray(variable).copy() for name, variable in self.engine.state().items()}
         self.engine.scale_learning_rate(self.recovery.scale)
 
     def _restore(self) -> None:
-        checkpoint, arrays, problems = self.run.last_arrays()
-        for problem in problems:
-            self.report(0, 0, problem)
+        checkpoint, arrays = self._last_checkpoint()
         self._assign(arrays, str(checkpoint.path))
         self.clock = Clock(step=int(checkpoint.state["step"]), seconds=float(checkpoint.state["seconds"]))
+
+    def _last_checkpoint(self) -> tuple[Checkpoint, dict[str, np.ndarray]]:
+        """Return the newest checkpoint that the chief can read, on every worker."""
+        found = self.devices.chief_first(self.run.last_arrays)
+        step = self.devices.of_chief(int(found[0].state["step"]) if found else 0)
+        if found is None:
+            self.devices.wait_for_file(checkpoint_path(self.run.checkpoint_folder, step))
+            checkpoint = next(one for one in self.run.checkpoints() if one.state["step"] == step)
+            return checkpoint, checkpoint.arrays()
+        checkpoint, arrays, problems = found
+        for problem in problems:
+            self.report(0, 0, problem)
+        return checkpoint, arrays
 
     def _assign(self, arrays: dict[str, np.ndarray], origin: str) -> None:
         variables = self.engine.state()
@@ -237,6 +259,8 @@ class Trainer:
         journal.grid("reals", images, self.store.labels(chosen), shown=0)
 
     def _fake_grid(self, journal: Journal) -> None:
+        if not self.devices.chief:
+            return
         told = self.feed.told(self._examples())
         parts = self.engine.draw(np.arange(len(told["label"]), dtype=np.int64), told)
         labels = parts.get("mask", told["label"])

@@ -9,7 +9,7 @@ import pytest
 from synthmed.data import store as store_module
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
-from synthmed.data.restore import restore_images
+from synthmed.data.restore import restore_images, restore_labels
 from synthmed.data.store import Store, find_latest_store
 from synthmed.errors import UserError
 
@@ -129,3 +129,20 @@ def test_a_template_writes_a_slice_where_its_case_lies(store, affine_of):
     i, j = -shift[0], -shift[1]
     own = volume[i : i + restored.shape[0], j : j + restored.shape[1], 0] * scale + offset
     np.testing.assert_allclose(own, restored, rtol=1e-4, atol=1e-2)
+
+
+def test_a_template_writes_all_slices_where_their_case_lies(store):
+    """A generated patient would be stretched, mirrored or moved against the real one whose geometry it has."""
+    record, template = store.cases("train")[1], store.templates()[1]
+    assert template.slices == record.slices
+    numbers = np.arange(record.first, record.first + record.slices)
+    labels = store.labels(numbers)
+    volume, affine = template.volume(np.moveaxis(labels, 0, 2), whole=True)
+    own = restore_labels(record, labels)
+    source = np.asarray(record.geometry.affine)
+    for voxel in np.argwhere(own > 0)[::7]:
+        place = np.linalg.inv(affine) @ source @ [*voxel, 1]
+        assert volume[tuple(np.rint(place[:3]).astype(int))] == own[tuple(voxel)]
+    np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), [1.0, 1.0, 3.0])
+    with pytest.raises(ValueError, match="slices"):
+        template.volume(np.moveaxis(labels[1:], 0, 2), whole=True)

@@ -14,11 +14,11 @@ class PaintingSampler:
         self.batch = batch
         self.calls = 0
 
-    def sample(self, seeds, psi, masks=None):
+    def sample(self, seeds, psi, masks=None, told=None):
         """Draw one item for each seed."""
-        return sample_in_batches(self._draw, seeds, psi, masks, batch=self.batch)
+        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
-    def _draw(self, seed, psi, mask=None):
+    def _draw(self, seed, psi, mask=None, position=None, shown=None):
         self.calls += 1
         assert len(seed) == len(psi) == self.batch
         random = [np.random.default_rng(int(one)) for one in seed]

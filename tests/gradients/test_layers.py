@@ -84,8 +84,8 @@ CASES = [
         [IMAGE, (2, 5), (2, 6, 4, 1), (2, 6, 4, 2)],
         note="modulating-mask",
     ),
-    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 2}, [(3, 5)], note="plain"),
-    Case("models.mapping.MappingNetwork", {"w_dim": 4, "attributes": 3}, [(3, 5), (3, 3)], note="attributes"),
+    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 2}, [(3, 5)]),
+    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 1, "attributes": 3}, [(3, 5), (3, 3)], note="told"),
     Case("models.synthesis.ToPlanes", {"planes": 2}, [IMAGE, (2, 5)]),
     Case(
         "models.synthesis.SynthesisNetwork",
@@ -101,9 +101,16 @@ CASES = [
     ),
     Case(
         "models.discriminator.SliceDiscriminator",
-        {"size": (32, 32), "planes": 2, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
-        [(2, 32, 32, 2), (2, 3)],
+        {"size": (32, 32), "planes": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
+        [(2, 32, 32, 2)],
         precision="precision",
+    ),
+    Case(
+        "models.discriminator.SliceDiscriminator",
+        {"size": (32, 32), "planes": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
+        [(2, 32, 32, 1), (2, 3)],
+        precision="precision",
+        note="told",
     ),
     # No regulariser passes through the U-Net.
     Case("models.unet_blocks.InstanceNormalization", {}, [IMAGE], order=1),

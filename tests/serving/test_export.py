@@ -105,3 +105,37 @@ def test_names_that_no_server_takes_are_refused(tiny_bundle, tmp_path, name):
     with pytest.raises(UserError, match="model name"):
         export_bundle(tiny_bundle("cond"), to=tmp_path, name=name)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_told_generator_is_the_same_behind_an_export(tiny_bundle, tmp_path):
+    """A served generator would be told of other slices than the run, and volumes could not be drawn from it."""
+    bundle = tiny_bundle("cond", told=True)
+    theirs = SavedModelSampler(export_bundle(bundle, to=tmp_path, name="told"))
+    assert theirs.info.told == ("position", "shown") and len(theirs.info.attributes) == 5
+    masks = np.random.default_rng(0).integers(0, 3, (4, 32, 48)).astype(np.int32)
+    told = {"position": np.linspace(0, 1, 4, dtype=np.float32), "shown": np.eye(4, 2, dtype=np.float32)}
+    for given in ((None, None), (masks, None), (None, told)):
+        ours = {name: np.asarray(value) for name, value in bundle.sample(SEEDS, np.full(4, 0.7, "f4"), *given).items()}
+        exported = theirs.sample(SEEDS, 0.7, *given)
+        assert np.abs(ours["image"] - exported.images).max() <= 1e-5 * np.abs(ours["image"]).max()
+        assert np.array_equal(ours["mask"], exported.labels)
+        assert np.array_equal(bundle.template_index(SEEDS), exported.templates)
+
+
+@pytest.mark.parametrize("variant", ["base", "mask", "cond"])
+def test_signatures_of_told_generators(tiny_bundle, variant, eager):
+    """`sample` would draw other slices than training showed, or nobody behind a server could ask for a position."""
+    from synthmed.serving.signatures import generator_signatures
+
+    bundle = tiny_bundle(variant, told=True)
+    calls = {one.name: one.function for one in generator_signatures(bundle, bundle.info)}
+    assert "sample_told" not in {one.name for one in generator_signatures(tiny_bundle(variant), bundle.info)}
+    seed, psi = np.array([3, 9]), np.full(2, 0.7, np.float32)
+    told = bundle.told(seed)
+    drawn, same = calls["sample"](seed, psi), calls["sample_told"](seed, psi, **told)
+    other = calls["sample_told"](seed, psi, told["position"], 1 - told["shown"])
+    assert np.array_equal(drawn["mask"], same["mask"]) and not np.array_equal(drawn["mask"], other["mask"])
+    z = np.zeros((2, 16), np.float32)
+    given = {"mask": np.zeros((2, 32, 48), np.int32)} if variant == "cond" else {}
+    assert calls["serving_default"](z, **given)["mask"].shape == (2, 32, 48)

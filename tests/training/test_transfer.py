@@ -64,3 +64,12 @@ def test_a_source_of_another_variant_is_refused(source, store, tmp_path):
     options = TrainOptions(variant="mask", init_from=str(source.path), **SMALL)
     with pytest.raises(UserError, match="one of its kind"):
         plan_training(tmp_path / "run", options, store)
+
+
+def test_a_source_that_does_not_fit_leaves_nothing_behind(source, store, tmp_path):
+    """A user who corrects the command would be told that the folder holds a run already."""
+    other = SMALL | {"channel_base": 512, "channel_max": 32}
+    options = TrainOptions(variant="base", init_from=str(source.path), **other)
+    with pytest.raises(UserError, match="channel_base"):
+        execute(plan_training(tmp_path / "run", options, store))
+    assert not (tmp_path / "run").exists()

@@ -6,9 +6,10 @@ from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader
 from synthmed.data.readers.msd import DecathlonReader
 from synthmed.data.readers.nifti import load_nifti_case
 from synthmed.data.readers.nnunet import NnunetReader, image_cases
+from synthmed.data.readers.unlabelled import read_unlabelled
 from synthmed.errors import UserError
 
-__all__ = ["Case", "CaseFiles", "Dataset", "Reader", "load_case", "read_dataset", "read_images"]
+__all__ = ["Case", "CaseFiles", "Dataset", "Reader", "load_case", "read_dataset", "read_images", "read_unlabelled"]
 
 READERS: tuple[Reader, ...] = (NnunetReader(), DecathlonReader())
 

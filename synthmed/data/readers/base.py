@@ -42,6 +42,7 @@ class Dataset:
         cases: In natural order of their names.
         orphans: Label files without an image.
         file_ending: Of image and label files.
+        labelled: Whether every case must have a label map; else none has.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Dataset:
     cases: list[CaseFiles]
     orphans: list[Path] = field(default_factory=list)
     file_ending: str = ".nii.gz"
+    labelled: bool = True
 
 
 @dataclass(frozen=True)

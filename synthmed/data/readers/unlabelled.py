@@ -1,0 +1,47 @@
+"""Images without label maps, to stand beside a labelled store."""
+
+from pathlib import Path
+
+from synthmed.data.readers.base import CaseFiles, Dataset, natural_key
+from synthmed.data.readers.description import FILE, licence_of, read_description
+from synthmed.data.readers.nnunet import image_cases
+from synthmed.data.schema import Manifest
+from synthmed.errors import UserError
+
+FOLDERS = ("imagesTr", "imagesTs")
+
+
+def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
+    """Return the images of a folder as a data set without labels; label maps in it are not looked at.
+
+    Args:
+        path: A Decathlon or nnU-Net raw folder, of which imagesTr and imagesTs are taken, or a folder of NIfTI files:
+            one a case, or one a channel (`CASE_0000.nii.gz`).
+        beside: What the store says of itself beside which they are to stand; it names channels and classes.
+
+    Raises:
+        UserError: If there is no image, a case has other channels, or two cases have one name.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder: give a data set or a folder of .nii.gz images")
+    inner = [path / name for name in FOLDERS if (path / name).is_dir() and any((path / name).iterdir())]
+    cases: list[CaseFiles] = []
+    for folder in inner or [path]:
+        cases.extend(image_cases(folder, len(beside.channels)))
+    names = [case.case for case in cases]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path} has two cases named {twice}: rename one")
+    description = read_description(path) if (path / FILE).is_file() else {}
+    return Dataset(
+        path=path,
+        name=str(description.get("name") or path.name),
+        licence=licence_of(description),
+        layout="images without labels",
+        channels=beside.channels,
+        classes=beside.classes,
+        label_values=beside.plan.label_values,
+        cases=sorted(cases, key=lambda case: natural_key(case.case)),
+        labelled=False,
+    )

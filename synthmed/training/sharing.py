@@ -1,0 +1,51 @@
+"""How a batch is shared by replicas, as far as it is known before any of them is there."""
+
+from synthmed.errors import UserError
+from synthmed.training.cluster import Cluster
+from synthmed.training.options import TrainOptions
+
+
+def local_devices() -> list[str]:
+    """Return the names of this machine's GPUs, or of its processors where it has none."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices]
+
+
+def count_replicas(name: str) -> int:
+    """Return how many replicas a strategy would have, without joining a cluster.
+
+    Raises:
+        UserError: If TF_CONFIG describes no cluster.
+    """
+    if name == "one":
+        return 1
+    if name == "workers":
+        import tensorflow as tf
+
+        # TensorFlow takes it that all workers have as many GPUs as this one, and so does this.
+        return len(Cluster.of_environment().addresses) * max(1, len(tf.config.list_physical_devices("GPU")))
+    return len(local_devices())
+
+
+def check_share(options: TrainOptions, replicas: int) -> None:
+    """Refuse a batch that does not divide among the replicas.
+
+    Raises:
+        UserError: If it does not, or if that of the path length regulariser does not.
+    """
+    path_batch = max(1, options.batch // options.path_batch_shrink)
+    if options.batch % replicas or path_batch % replicas:
+        raise UserError(
+            f"a batch of {options.batch} (path length: {path_batch}) does not divide among {replicas} "
+            f"replicas: give --batch {options.path_batch_shrink * replicas} or a multiple of it"
+        )
+
+
+def describe(options: TrainOptions, replicas: int) -> str:
+    """Say in words how a batch is shared."""
+    if replicas == 1:
+        alone = {"mirrored": "this machine has one device: nothing to share", "workers": "a cluster of one worker"}
+        return alone.get(options.strategy, "one device")
+    return f"{replicas} replicas, {options.batch // replicas} slices of each batch of {options.batch} on each"
