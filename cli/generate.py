@@ -79,7 +79,7 @@ def command(
     Example:
       synthmed generate --n 100 --model runs/00000-cond --out Dataset901_Synthetic
     """
-    from synthmed.generation.generate import check_request, free_folder, generate
+    from synthmed.generation.generate import check_drawable, check_request, free_folder, generate
     from synthmed.generation.locate import open_sampler
     from synthmed.generation.masks import chosen_masks
     from synthmed.generation.sampler import BATCH
@@ -90,6 +90,7 @@ def command(
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
     source = chosen_masks(masks)
     sampler, origin = open_sampler(model, batch=batch)
+    check_drawable(sampler, unit=unit, fmt=fmt, masks=source, require=require)
     console(stderr=True).print(origin)
     target = free_folder() if out is None else out
     with progress("generate") as report:

@@ -119,6 +119,16 @@ def check_request(*, count: int, psi: float, fmt: str, batch: int, out: Path | N
         raise UserError(f"{out} exists already: choose another --out or remove it first")
 
 
+def check_drawable(sampler: Sampler, *, unit: str, fmt: str, masks: Path | str, require: tuple[str, ...]) -> None:
+    """Refuse what this generator cannot draw, before anything is drawn.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    required = Requirement.parse(require, sampler.info)
+    _drawing(sampler, unit=unit, fmt=fmt, psi=1.0, masks=masks, required=required, batch=BATCH)
+
+
 def free_folder(name: str = "generated") -> Path:
     """Return `name`, or the first of `name-2`, `name-3` ... that does not exist in the current folder."""
     path, number = Path(name), 2

@@ -27,9 +27,11 @@ def check_volumes(info: "BundleInfo", *, fmt: str) -> None:
     if fmt == "png":
         raise UserError("--unit volume has no --format png, which holds pictures: use nnunet or npz")
     if "position" not in info.told:
-        raise UserError(f"{info.name} does not know where a slice lies: train with --set position=true for volumes")
+        raise UserError(
+            f"{info.name} does not know where a slice lies: --unit volume needs one trained with --set position=true"
+        )
     if any(template.slices is None for template in info.templates):
-        raise UserError(f"{info.name} does not say how many slices its cases had: train it again for volumes")
+        raise UserError(f"{info.name} does not say how many slices its cases had: --unit volume needs it trained again")
 
 
 @dataclass

@@ -34,7 +34,7 @@ A StyleGAN2 generator of synthetic medical slices: {draws}. Written by synthmed 
 - The data's authors are to be named as that licence asks; synthmed adds no claim of its own.
 - The model holds no patient's label map or image. It holds the content hashes of its training patients, so that mixing
   its images with a test set of the same patients can be refused, and for each training case the geometry and the
-  intensity scale that bring images back to source units.
+  intensity scale that bring images back to source units.{table}
 
 ## Training
 {kimg:g} kimg (thousands of real slices shown to the discriminator), non-saturating logistic loss with lazy R1 and path
@@ -42,7 +42,7 @@ length regularisation; the weights are the exponential moving average of the gen
 
 ## Limits
 - Images show what the training set showed: its scanners, protocols, ages and diseases, and nothing else.
-- Slices are drawn one by one; neighbouring slices of a patient are not modelled.
+- {volumes}
 - A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing images.
 - Gains for a segmentation network are not certain and too many synthetic slices do harm: measure on real patients.
 
@@ -52,6 +52,13 @@ Signatures: `sample` (seed, psi) and `geometry` (seed) are what `synthmed query`
 
     synthmed generate --n 100 --model {name}
 """
+
+
+_TABLE = """ Of all training slices together it
+  holds how many lie where along the axis and show which classes."""
+_ALONE = "Slices are drawn one by one; neighbouring slices of a patient are not modelled."
+_SWEPT = """It was told where slices lie, so that `--unit volume` draws patients: slices of one code along the axis. It
+  never saw two slices of one patient together."""
 
 
 def model_card(info: "BundleInfo", *, version: int) -> str:
@@ -72,4 +79,6 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         patients=f"{count} patient{'' if count == 1 else 's'}",
         licence=info.licence or "not stated",
         kimg=info.kimg,
+        table=_TABLE if info.attributes is not None else "",
+        volumes=_SWEPT if "position" in info.told else _ALONE,
     )

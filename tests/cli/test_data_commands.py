@@ -87,3 +87,20 @@ def test_wrong_options_are_told_in_one_line(phantom, tmp_path, capsys, arguments
     lines = [line for line in err.splitlines() if not line.startswith("prepare: ")]
     assert code == 2 and len(lines) == 1 and message in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_images_without_labels_beside_a_store(phantom, tmp_path, capsys):
+    """Unlabelled images could not join a training, or would be prepared in another way than the labelled ones."""
+    assert (
+        run(capsys, "phantom", tmp_path / "more", "--cases", "2", "--size", "32", "--channels", "1", "--seed", "9")[0]
+        == 0
+    )
+    shutil.rmtree(tmp_path / "more" / "labelsTr")
+    assert run(capsys, "prepare", phantom, "--out", tmp_path / "store")[0] == 0
+    beside = ("--unlabelled-for", tmp_path / "store")
+    code, _, err = run(capsys, "prepare", tmp_path / "more", "--out", tmp_path / "extra", *beside, "--size", "64x64")
+    assert code == 2 and "leave out --size" in err and err.count("\n") == 1
+    code, out, _ = run(capsys, "prepare", tmp_path / "more", "--out", tmp_path / "extra", *beside)
+    assert code == 0 and "training: 2 patients" in out
+    code, _, err = run(capsys, "train", "--variant", "base", "--data", tmp_path / "extra", "--out", tmp_path / "run")
+    assert code == 2 and "without labels" in err and not (tmp_path / "run").exists()
