@@ -10,8 +10,6 @@ the format that the step uses for it, taken in turn with the phases.
 import argparse
 import math
 import os
-import statistics
-from collections import Counter
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -55,7 +53,6 @@ def main() -> None:
     memory = peak_gib()
     weights = {name: phase.count / cycle for name, phase in phases.items()}
     measured = measure(phases, weights, arguments.rounds)
-    typical, best = measured.total(weights), measured.total(weights, min)
     emit(
         {
             "benchmark": "gan_step",
@@ -64,21 +61,10 @@ def main() -> None:
             "precision": arguments.precision,
             "batch": options.batch,
             "rounds": arguments.rounds,
-            "images_per_second": options.batch / typical,
-            "images_per_second_best": options.batch / best,
-            "step_ms": 1e3 * typical,
-            "step_ms_best": 1e3 * best,
-            "bound_ms": 1e3 * measured.bound,
-            "share": measured.bound / typical,
-            "share_best": measured.bound / best,
-            "gflop": measured.gflop,
+            **measured.report(options.batch),
             "phases": {
-                name: {
-                    "per_step": weight,
-                    "ms": 1e3 * statistics.median(measured.calls[name]),
-                    "ms_best": 1e3 * min(measured.calls[name]),
-                }
-                for name, weight in weights.items()
+                name: {"per_step": weights[name], "ms_best": 1e3 * min(timing.wall for timing in found)}
+                for name, found in measured.calls.items()
             },
             "first_step_s": first_step,
             "peak_memory_gib": memory,
@@ -133,8 +119,7 @@ def measure(phases: dict[str, Phase], weights: dict[str, float], rounds: int) ->
     functions = [
         (phase.function.get_concrete_function(*phase.arguments), weights[name]) for name, phase in called.items()
     ]
-    counts: Counter = operations(functions)
-    measured = Interleaved(counts)
+    measured = Interleaved(operations(functions), {name: weights[name] for name in called})
     for _ in range(rounds):
         measured.round({name: phase.again for name, phase in called.items()})
     return measured
