@@ -26,6 +26,14 @@ RUNS = Path("runs")
 @click.option("--masks-from", type=click.Path(path_type=Path), help="cond: take the mask generator of this run.")
 @click.option("--batch", type=int, help="Images a step.  [default: 8]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Number format.  [default: auto]")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "diff", "ada"]),
+    help="What the discriminator sees is augmented: never, always, or as much as it takes.  [default: ada]",
+)
+@click.option("--loss", type=click.Choice(["logistic", "relativistic"]), help="[default: logistic]")
+@click.option("--init-from", type=click.Path(), help="Start from the weights of this run, as far as shapes allow.")
+@click.option("--unlabelled", type=click.Path(), help="base: a store whose images alone are learnt from, too.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of options.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One option; see --dry-run for all.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, or the last of this variant here.")

@@ -41,22 +41,24 @@ def slice_batches(
         start: Slices consumed already; a resumed training passes what it has seen.
 
     Returns:
-        A data set of `{"image": float32 [batch, H, W, C] in [-1, 1], "label": uint8 [batch, H, W]}`.
+        A data set of `{"image": float32 [batch, H, W, C] in [-1, 1], "label": uint8 [batch, H, W], "index": int64
+        [batch]}`, the last one being the numbers of the slices.
     """
     import tensorflow as tf
 
     indices = np.asarray(indices, np.int64)
     order = SliceOrder(len(indices), seed)
 
-    def fetch(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fetch(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         chosen = indices[order.take(int(position), batch)]
-        return store.images(chosen), store.labels(chosen)
+        return store.images(chosen), store.labels(chosen), chosen
 
     def load(position: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        image, label = tf.numpy_function(fetch, [position], [tf.float32, tf.uint8], stateful=False)
+        image, label, index = tf.numpy_function(fetch, [position], [tf.float32, tf.uint8, tf.int64], stateful=False)
         image.set_shape((batch, *store.size, len(store.channels)))
         label.set_shape((batch, *store.size))
-        return {"image": image, "label": label}
+        index.set_shape((batch,))
+        return {"image": image, "label": label, "index": index}
 
     positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max, batch, output_type=tf.int64)
     return positions.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)

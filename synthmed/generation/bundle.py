@@ -100,7 +100,7 @@ class GeneratorBundle:
 
 
 def load_bundle(path: Path | str) -> GeneratorBundle:
-    """Load the averaged generator of a run's last checkpoint.
+    """Load the averaged generator of a run: the one nearest to held-out patients, else that of the last checkpoint.
 
     Args:
         path: A run folder.
@@ -134,7 +134,7 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
 
 
 def _load_generator(run: Run) -> tuple[SliceGenerator, float]:
-    checkpoint, arrays, _ = run.last_arrays()
+    checkpoint, arrays = run.chosen_arrays()
     data = run.data
     # Trained in whatever format was fast; drawn in float32, so that an item is the same to 1e-4 on every machine.
     options = run.options.model_copy(update={"precision": "float32"})

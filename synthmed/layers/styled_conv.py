@@ -7,9 +7,12 @@ from keras import ops
 
 from synthmed.layers.dense import EqualizedDense
 from synthmed.layers.mask_injection import MaskInjection
+from synthmed.layers.mask_modulation import MaskModulation
 from synthmed.layers.modulated_conv import ModulatedConv2D
 from synthmed.layers.noise import NoiseInjection
 from synthmed.layers.precision import at_least_float32
+
+INJECTIONS: dict[str, type[keras.layers.Layer]] = {"concatenate": MaskInjection, "modulate": MaskModulation}
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
@@ -19,22 +22,25 @@ class StyledConv2D(keras.layers.Layer):
     Args:
         filters: Number of output channels.
         upsample: Whether to double the size.
-        inject_mask: Whether a mask is added before the activation.
+        injection: How a mask enters before the activation: "concatenate" (`MaskInjection`), "modulate"
+            (`MaskModulation`), or None where there is no mask.
 
     Call arguments:
         inputs: `(batch, height, width, channels)`.
         w: `(batch, w_dim)`.
         noise: `(batch, height', width', 1)`, standard normal, at the output's size.
-        condition: `(batch, height', width', classes)`, the mask in [-1, 1], where `inject_mask` is set.
+        condition: `(batch, height', width', classes)`, the mask in [-1, 1], where there is one.
 
     Output shape: `(batch, height', width', filters)`.
     """
 
-    def __init__(self, filters: int, *, upsample: bool = False, inject_mask: bool = False, **kwargs):
+    def __init__(self, filters: int, *, upsample: bool = False, injection: str | None = None, **kwargs):
         super().__init__(**kwargs)
+        if injection is not None and injection not in INJECTIONS:
+            raise ValueError(f"injection must be one of {', '.join(INJECTIONS)}, got {injection!r}")
         self.filters = filters
         self.upsample = upsample
-        self.inject_mask = inject_mask
+        self.injection = injection
 
     def build(self, inputs_shape, w_shape, noise_shape=None, condition_shape=None):
         # The activation's gain of sqrt(2) passes through the leaky ReLU to everything that is added before it.
@@ -49,17 +55,17 @@ class StyledConv2D(keras.layers.Layer):
         output_shape = self.convolution.compute_output_shape(inputs_shape)
         self.noise = NoiseInjection(gain=gain, dtype=self.dtype_policy, name="noise")
         self.noise.build(output_shape)
-        self.injection = None
-        if self.inject_mask:
-            self.injection = MaskInjection(gain=gain, dtype=self.dtype_policy, name="injection")
-            self.injection.build(output_shape, condition_shape)
+        self.mask_injection = None
+        if self.injection is not None:
+            self.mask_injection = INJECTIONS[self.injection](gain=gain, dtype=self.dtype_policy, name="injection")
+            self.mask_injection.build(output_shape, condition_shape)
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def call(self, inputs, w, noise, condition=None):
         outputs = self.convolution(inputs, self.affine(w))
         outputs = self.noise(outputs, noise)
-        if self.injection is not None:
-            outputs = self.injection(outputs, condition)
+        if self.mask_injection is not None:
+            outputs = self.mask_injection(outputs, condition)
         return ops.leaky_relu(outputs + self.bias * self.activation_gain, negative_slope=0.2)
 
     def compute_output_shape(self, inputs_shape, w_shape=None, noise_shape=None, condition_shape=None):
@@ -72,5 +78,5 @@ class StyledConv2D(keras.layers.Layer):
             **super().get_config(),
             "filters": self.filters,
             "upsample": self.upsample,
-            "inject_mask": self.inject_mask,
+            "injection": self.injection,
         }

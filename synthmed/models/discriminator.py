@@ -1,5 +1,7 @@
 """The residual discriminator."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -19,8 +21,14 @@ class SliceDiscriminator(keras.Model):
         channel_max: Most feature channels at any level.
         group_size: Samples a group of the minibatch standard deviation.
         precision: Keras dtype policy of the blocks; the last one is in float32 at least.
+        attributes: Length of the attribute vector that it is told, 0 for none. The features are projected on its
+            embedding (arXiv:1802.05637), so that a slice is judged together with where it is said to lie.
 
-    Input shape: `(batch, height, width, planes)` with a known batch. Output shape: `(batch,)`, logits, float32.
+    Call arguments:
+        planes: `(batch, height, width, planes)` with a known batch.
+        attributes: `(batch, attributes)`, where there are any.
+
+    Output shape: `(batch,)`, logits, float32.
     """
 
     def __init__(
@@ -32,6 +40,7 @@ class SliceDiscriminator(keras.Model):
         channel_max: int,
         group_size: int = 4,
         precision: str = "float32",
+        attributes: int = 0,
         **kwargs,
     ):
         exact = at_least_float32(precision)
@@ -42,6 +51,7 @@ class SliceDiscriminator(keras.Model):
         self.channel_max = channel_max
         self.group_size = group_size
         self.precision = precision
+        self.attributes = attributes
         pyramid = make_pyramid(self.size, channel_base=channel_base, channel_max=channel_max)
         self.entry = EqualizedConv2D(
             pyramid.channels[-1], kernel_size=1, activate=True, dtype=precision, name="from_planes"
@@ -69,15 +79,24 @@ class SliceDiscriminator(keras.Model):
         self.last_convolution.build((None, height, width, channels + 1))
         self.last_dense.build((None, height * width * channels))
         self.logit.build((None, channels))
+        self.embedding = None
+        if self.attributes:
+            self.embedding = EqualizedDense(channels, dtype=self.compute_dtype, name="embedding")
+            self.embedding.build((None, self.attributes))
         self.built = True
 
-    def call(self, planes):
+    def call(self, planes, attributes=None):
         features = self.entry(planes)
         for block in self.blocks:
             features = block(features)
         features = self.last_convolution(self.minibatch_stddev(ops.cast(features, self.compute_dtype)))
         flat = ops.reshape(features, (features.shape[0], -1))
-        return self.logit(self.last_dense(flat))[:, 0]
+        features = self.last_dense(flat)
+        logits = self.logit(features)[:, 0]
+        if self.embedding is None:
+            return logits
+        projected = ops.sum(features * self.embedding(attributes), axis=-1)
+        return logits + projected / math.sqrt(features.shape[-1])
 
     def get_config(self):
         return {
@@ -88,4 +107,5 @@ class SliceDiscriminator(keras.Model):
             "channel_max": self.channel_max,
             "group_size": self.group_size,
             "precision": self.precision,
+            "attributes": self.attributes,
         }

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from synthmed.layers.precision import at_least_float32
+from synthmed.models.attributes import attribute_size, attribute_vector
 from synthmed.models.mapping import MappingNetwork
 from synthmed.models.synthesis import SynthesisNetwork
 
@@ -28,11 +29,15 @@ class SliceGenerator(keras.Model):
         channel_base: Feature channels at a level, times its longer side.
         channel_max: Most feature channels at any level.
         precision: Keras dtype policy of the synthesis network; outputs are float32 at least.
+        injection: How the mask enters `cond`: "concatenate" or "modulate".
+        position: Whether it is told where a slice lies along its case.
+        shown: Whether it is told which classes a slice shows.
 
     Call arguments:
         z: `(batch, z_dim)`, standard normal.
         noise: List of `(batch, height, width, 1)`, see `noise_sizes`.
         condition: `(batch, height, width, classes)` one-hot mask in [-1, 1]; `cond` only.
+        attributes: `(batch, attribute_dim)` as `attributes` returns them, where the generator is told any.
 
     Output shape: `(batch, height, width, planes)`: image planes, then mask planes in [-1, 1].
     """
@@ -50,6 +55,9 @@ class SliceGenerator(keras.Model):
         channel_base: int,
         channel_max: int,
         precision: str = "float32",
+        injection: str = "concatenate",
+        position: bool = False,
+        shown: bool = False,
         **kwargs,
     ):
         exact = at_least_float32(precision)
@@ -66,14 +74,21 @@ class SliceGenerator(keras.Model):
         self.channel_base = channel_base
         self.channel_max = channel_max
         self.precision = precision
+        self.injection = injection
+        self.position = position
+        self.shown = shown
+        self.attribute_dim = attribute_size(position=position, shown=shown, classes=classes)
         self.image_channels = 0 if variant == "mask" else channels
         self.mask_classes = 0 if variant == "cond" else classes
-        self.mapping = MappingNetwork(w_dim, layers=mapping_layers, dtype=exact, name="mapping")
+        self.mapping = MappingNetwork(
+            w_dim, layers=mapping_layers, attributes=self.attribute_dim, dtype=exact, name="mapping"
+        )
         self.synthesis = SynthesisNetwork(
             self.size,
             image_channels=self.image_channels,
             mask_classes=self.mask_classes,
             condition_classes=classes if variant == "cond" else 0,
+            injection=injection,
             w_dim=w_dim,
             channel_base=channel_base,
             channel_max=channel_max,
@@ -99,8 +114,19 @@ class SliceGenerator(keras.Model):
         """Give every layer the same style: `(batch, w_dim)` to `(batch, num_ws, w_dim)`."""
         return ops.repeat(w[:, None, :], self.num_ws, axis=1)
 
-    def call(self, z, noise, condition=None):
-        return self.synthesis(self.broadcast(self.mapping(z)), noise, condition)
+    def attributes(self, position, shown):
+        """Return the attribute vector that this generator is told, or None where it is told nothing.
+
+        Args:
+            position: `(batch,)` in [0, 1].
+            shown: `(batch, classes - 1)` in [0, 1].
+        """
+        if not self.attribute_dim:
+            return None
+        return attribute_vector(position if self.position else None, shown if self.shown else None)
+
+    def call(self, z, noise, condition=None, attributes=None):
+        return self.synthesis(self.broadcast(self.mapping(z, attributes)), noise, condition)
 
     def get_config(self):
         return {
@@ -115,4 +141,7 @@ class SliceGenerator(keras.Model):
             "channel_base": self.channel_base,
             "channel_max": self.channel_max,
             "precision": self.precision,
+            "injection": self.injection,
+            "position": self.position,
+            "shown": self.shown,
         }

@@ -35,7 +35,7 @@ def item_number(seed, *, stream: int, below: int):
     return number % below
 
 
-def draw_items(generator: SliceGenerator, seed, psi, mask=None):
+def draw_items(generator: SliceGenerator, seed, psi, mask=None, attributes=None):
     """Draw output planes for items.
 
     Args:
@@ -43,9 +43,10 @@ def draw_items(generator: SliceGenerator, seed, psi, mask=None):
         seed: int64 `(batch,)`.
         psi: float32 `(batch,)`, truncation.
         mask: `(batch, height, width, classes)` one-hot in [-1, 1]; `cond` only.
+        attributes: `(batch, attribute_dim)`, where the generator is told any.
 
     Returns:
         float32 `(batch, height, width, planes)`.
     """
-    w = generator.mapping.truncate(generator.mapping(item_latents(generator, seed)), psi)
+    w = generator.mapping.truncate(generator.mapping(item_latents(generator, seed), attributes), psi)
     return generator.synthesis(generator.broadcast(w), item_noise(generator, seed), mask)

@@ -67,6 +67,7 @@ class SynthesisNetwork(keras.layers.Layer):
         image_channels: Image planes of the output; linear.
         mask_classes: Mask planes of the output, 0 for none; see `leaky_clip`.
         condition_classes: Planes of the mask that is given, 0 for none.
+        injection: How that mask enters, see `StyledConv2D`.
         w_dim: Length of w.
         channel_base: Channels at a level, times its longer side.
         channel_max: Most channels at any level.
@@ -86,6 +87,7 @@ class SynthesisNetwork(keras.layers.Layer):
         image_channels: int,
         mask_classes: int,
         condition_classes: int,
+        injection: str = "concatenate",
         w_dim: int,
         channel_base: int,
         channel_max: int,
@@ -98,6 +100,7 @@ class SynthesisNetwork(keras.layers.Layer):
         self.image_channels = image_channels
         self.mask_classes = mask_classes
         self.condition_classes = condition_classes
+        self.injection = injection
         self.w_dim = w_dim
         self.channel_base = channel_base
         self.channel_max = channel_max
@@ -134,7 +137,7 @@ class SynthesisNetwork(keras.layers.Layer):
         layer = StyledConv2D(
             filters,
             upsample=upsampling,
-            inject_mask=self.condition_classes > 0,
+            injection=self.injection if self.condition_classes else None,
             dtype=self.dtype_policy,
             name=f"{'up' if upsampling else 'conv'}{size[0]}x{size[1]}",
         )
@@ -183,6 +186,7 @@ class SynthesisNetwork(keras.layers.Layer):
             "image_channels": self.image_channels,
             "mask_classes": self.mask_classes,
             "condition_classes": self.condition_classes,
+            "injection": self.injection,
             "w_dim": self.w_dim,
             "channel_base": self.channel_base,
             "channel_max": self.channel_max,

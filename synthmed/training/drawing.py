@@ -23,10 +23,17 @@ class Draw(NamedTuple):
     noise: list[Any]
 
 
-def mixed_styles(generator: SliceGenerator, draw: Draw):
-    """Return `(batch, num_ws, w_dim)` styles with style mixing (arXiv:1812.04948, section 3.1)."""
-    w = generator.mapping(ops.concatenate([draw.z, draw.z_mixed], axis=0))
-    generator.mapping.track_average(w)
+def mixed_styles(generator: SliceGenerator, draw: Draw, attributes=None):
+    """Return `(batch, num_ws, w_dim)` styles with style mixing (arXiv:1812.04948, section 3.1), and the mean w.
+
+    Args:
+        generator: Any of the three variants.
+        draw: The random numbers.
+        attributes: `(batch, attribute_dim)`, where the generator is told any.
+    """
+    told = None if attributes is None else ops.concatenate([attributes, attributes], axis=0)
+    w = generator.mapping(ops.concatenate([draw.z, draw.z_mixed], axis=0), told)
     first, second = ops.split(w, 2, axis=0)
     before = ops.arange(generator.num_ws, dtype="int32")[None, :, None] < draw.cut[:, None, None]
-    return ops.where(before, generator.broadcast(first), generator.broadcast(second))
+    styles = ops.where(before, generator.broadcast(first), generator.broadcast(second))
+    return styles, ops.mean(ops.stop_gradient(w), axis=0)

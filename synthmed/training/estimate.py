@@ -60,7 +60,7 @@ def _forward_flops(options: TrainOptions, size: tuple[int, int]) -> float:
 def _step_flops(options: TrainOptions, size: tuple[int, int]) -> float:
     forward = _forward_flops(options, size) * options.batch
     path = SECOND_ORDER_PASSES / options.path_every / options.path_batch_shrink if options.path_weight else 0.0
-    r1 = SECOND_ORDER_PASSES / options.r1_every if options.r1_gamma else 0.0
+    r1 = SECOND_ORDER_PASSES / (options.r1_every or 1) if options.r1_gamma else 0.0
     return forward * (GENERATOR_PASSES + DISCRIMINATOR_PASSES + path + r1)
 
 

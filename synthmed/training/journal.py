@@ -27,7 +27,7 @@ class Journal:
 
         self.folder = folder
         self.log = folder / "log.jsonl"
-        self._forget_after(shown)
+        self.forget_after(shown)
         self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
         self._summary = tf.summary
 
@@ -57,7 +57,8 @@ class Journal:
         """Write out what is buffered."""
         self._events.close()
 
-    def _forget_after(self, shown: int) -> None:
+    def forget_after(self, shown: int) -> None:
+        """Remove the lines of work that was lost."""
         if not self.log.exists():
             return
         kept = []

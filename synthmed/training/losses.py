@@ -15,6 +15,29 @@ def discriminator_loss(real_logits, fake_logits):
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
+def relativistic_generator_loss(real_logits, fake_logits):
+    """Relativistic pairing loss of the generator (arXiv:2501.05441, equation 2): mean of softplus(D(x) - D(G(z))).
+
+    Each generated slice is compared with a real one, so that no mode of the data can be dropped for free.
+    """
+    return ops.mean(ops.softplus(real_logits - fake_logits))
+
+
+def relativistic_discriminator_loss(real_logits, fake_logits):
+    """Relativistic pairing loss of the discriminator: mean of softplus(D(G(z)) - D(x))."""
+    return ops.mean(ops.softplus(fake_logits - real_logits))
+
+
+def mismatch_loss(logits, differs):
+    """Return the mean of softplus(D) over real images that were shown with another slice's mask.
+
+    Args:
+        logits: `(batch,)`.
+        differs: `(batch,)`, 1 where the masks differ at all; a slice with an equal mask is not a mismatch.
+    """
+    return ops.sum(ops.softplus(logits) * differs) / ops.maximum(ops.sum(differs), 1.0)
+
+
 def r1_penalty(gradients, gamma: float):
     """Return gamma / 2 times the mean squared gradient norm at real data (Mescheder et al. 2018, arXiv:1801.04406).
 

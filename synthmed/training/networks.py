@@ -34,6 +34,9 @@ def make_generator(options: TrainOptions, *, size: tuple[int, int], channels: in
         channel_base=channel_base,
         channel_max=channel_max,
         precision=resolve_precision(options.precision),
+        injection=options.injection,
+        position=options.position,
+        shown=options.shown,
         name="generator",
     )
 
@@ -51,6 +54,7 @@ def make_networks(options: TrainOptions, *, size: tuple[int, int], channels: int
         channel_max=generator.channel_max,
         group_size=options.minibatch_group,
         precision=resolve_precision(options.precision),
+        attributes=generator.attribute_dim,
         name="discriminator",
     )
     return Networks(generator, average, discriminator)

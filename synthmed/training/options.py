@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from synthmed.errors import UserError
 from synthmed.hardware import resolve_precision
@@ -34,10 +34,22 @@ class TrainOptions(BaseModel):
     channel_max: int | None = Field(None, ge=16)
     minibatch_group: int = Field(4, ge=1)
 
+    mask_planes: Literal["one-hot", "softened", "distance"] = "softened"
+    injection: Literal["concatenate", "modulate"] = "concatenate"
+    mismatched: float = Field(0.0, ge=0, lt=1, description="Weight of real images with another slice's mask (cond).")
+    position: bool = Field(False, description="Tell the networks where a slice lies along its case.")
+    shown: bool = Field(False, description="Tell the networks which classes a slice shows.")
+
+    augment: Literal["none", "diff", "ada"] = "ada"
+    augment_operations: tuple[str, ...] | None = None
+    augment_target: float = Field(0.6, gt=-1, lt=1, description="Where the sign of D(real) is held (ada).")
+    augment_kimg: float = Field(25.0, gt=0, description="Thousand images in which p could go from 0 to 1 (ada).")
+
+    loss: Literal["logistic", "relativistic"] = "logistic"
     learning_rate: float = Field(0.002, gt=0)
     r1_gamma: float | None = Field(None, ge=0)
-    r1_every: int = Field(16, ge=1)
-    path_weight: float = Field(2.0, ge=0)
+    r1_every: int | None = Field(None, ge=1)
+    path_weight: float | None = Field(None, ge=0)
     path_every: int = Field(4, ge=1)
     path_decay: float = Field(0.01, gt=0, le=1)
     path_batch_shrink: int = Field(2, ge=1)
@@ -48,6 +60,24 @@ class TrainOptions(BaseModel):
     checkpoint_seconds: float = Field(60.0, gt=0, description="Time between checkpoints.")
     snapshot_kimg: float | None = Field(None, gt=0, description="Thousand images between sample grids.")
     keep_checkpoints: int = Field(2, ge=1)
+    distance_kimg: float | None = Field(None, gt=0, description="Thousand images between distances to held-out slices.")
+    distance_slices: int = Field(512, ge=16, description="Slices that are drawn for that distance.")
+    rollbacks: int = Field(3, ge=0, description="How often a diverged training goes back and on at half the rate.")
+
+    init_from: str | None = Field(None, description="Run whose weights this one starts from.")
+    unlabelled: str | None = Field(None, description="Store of images without label maps (base).")
+    strategy: Literal["one", "mirrored", "workers"] = "one"
+
+    @field_validator("augment_operations")
+    @classmethod
+    def _known_operations(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # Not at the top: augmentation needs Keras, and options are read by commands that do not.
+        from synthmed.training.augmentation import AUGMENTATIONS
+
+        unknown = [name for name in names or () if name not in AUGMENTATIONS]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is none of {', '.join(AUGMENTATIONS)}")
+        return names
 
     def architecture(self) -> tuple[int, int, int, int]:
         """Return (z_dim, w_dim, channel_base, channel_max) of resolved options.
@@ -128,10 +158,30 @@ def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool =
         "z_dim": options.z_dim or channel_max,
         "w_dim": options.w_dim or channel_max,
         "r1_gamma": r1_heuristic(size, options.batch) if options.r1_gamma is None else options.r1_gamma,
+        # The relativistic recipe has no path length, and stands or falls with its penalties on both sides.
+        "r1_every": options.r1_every or (4 if options.loss == "relativistic" else 16),
+        "path_weight": _path_weight(options),
+        "augment_operations": _operations(options),
         "ema_kimg": options.ema_kimg or options.batch * 10 / 32,
         "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
     }
     return options.model_copy(update=filled)
+
+
+def _path_weight(options: TrainOptions) -> float:
+    if options.path_weight is not None:
+        return options.path_weight
+    return 0.0 if options.loss == "relativistic" else 2.0
+
+
+def _operations(options: TrainOptions) -> tuple[str, ...]:
+    if options.augment == "none":
+        return ()
+    if options.augment_operations is not None:
+        return options.augment_operations
+    from synthmed.training.augmentation import ADA_OPERATIONS, DIFF_OPERATIONS
+
+    return ADA_OPERATIONS if options.augment == "ada" else DIFF_OPERATIONS
 
 
 def r1_heuristic(size: tuple[int, int], batch: int) -> float:

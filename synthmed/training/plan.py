@@ -1,5 +1,6 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import save_checkpoint
+from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
 from synthmed.training.run import DataSummary, Run
 from synthmed.training.trainer import Trainer
@@ -16,7 +18,16 @@ DEFAULT_MINUTES = 20.0
 PHANTOM_MINUTES = 5.0
 # A mask has fewer planes and simpler statistics than an image: a third of the time is enough for it.
 MASK_SHARE = 1 / 3
-FREE_OPTIONS = (*BUDGETS, "checkpoint_seconds", "snapshot_kimg", "keep_checkpoints", "learning_rate")
+FREE_OPTIONS = (
+    *BUDGETS,
+    "checkpoint_seconds",
+    "snapshot_kimg",
+    "keep_checkpoints",
+    "distance_kimg",
+    "learning_rate",
+    "rollbacks",
+    "strategy",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ def plan_training(
     """
     adopted = begun is not None and begun.has_adopted_masks
     options = resolve(_with_budget(options, store, begun), size=store.size)
+    _check_sources(options, store)
     if options.variant != "cond":
         if masks_from:
             raise UserError(f"--masks-from goes with --variant cond, not with {options.variant}")
@@ -63,7 +75,7 @@ def plan_training(
         return TrainingPlan(path, options, store)
     if masks_from:
         return TrainingPlan(path, options, store, masks_from=_fitting_mask_run(masks_from, store))
-    mask_options = options.model_copy(update={"variant": "mask"})
+    mask_options = options.model_copy(update={"variant": "mask", "init_from": _mask_run_of(options.init_from)})
     if options.minutes is not None:
         mask_options = mask_options.model_copy(update={"minutes": options.minutes * MASK_SHARE})
         options = options.model_copy(update={"minutes": options.minutes * (1 - MASK_SHARE)})
@@ -82,7 +94,7 @@ def execute(plan: TrainingPlan, *, resume: bool = False, progress: Progress | No
         raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
     if existing and not resume:
         raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")
-    run = _resumed(plan) if existing else Run.create(plan.path, plan.options, DataSummary.of_store(plan.store))
+    run = _resumed(plan) if existing else _created(plan)
     with run.lock():
         if plan.mask is not None:
             finished = execute(plan.mask, resume=resume, progress=_named(report, "mask generator"))
@@ -90,7 +102,43 @@ def execute(plan: TrainingPlan, *, resume: bool = False, progress: Progress | No
                 return False
         if plan.masks_from is not None:
             _adopt_mask_generator(run, plan.masks_from)
-        return Trainer(run, plan.store, progress=report).train()
+        try:
+            trainer = Trainer(run, plan.store, progress=report)
+        except UserError:
+            if not existing and plan.mask is None:
+                # Nothing was trained yet: a folder left behind would stand in the way of the corrected command.
+                shutil.rmtree(plan.path)
+            raise
+        return trainer.train()
+
+
+def _check_sources(options: TrainOptions, store: Store) -> None:
+    """Refuse what a run may not learn from: unlabelled images but for `base`, and patients that the store holds out."""
+    if options.unlabelled:
+        if options.variant != "base":
+            raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
+        Feed(options, store, Store.open(options.unlabelled))
+    if options.init_from:
+        source = Run.open(options.init_from)
+        if source.options.variant != options.variant:
+            raise UserError(
+                f"{source.path} is a {source.options.variant} run: start {options.variant} from one of its kind"
+            )
+        _refuse_held_out(source, store)
+
+
+def _refuse_held_out(source: Run, store: Store) -> None:
+    held_out = set(store.hashes("val")) | set(store.hashes("test"))
+    if held_out & set(source.data.training_patients):
+        raise UserError(
+            f"{source.path} was trained on patients that {store.path} keeps for validation or test: train another"
+        )
+
+
+def _mask_run_of(path: str | None) -> str | None:
+    """Return where the mask generator of the `cond` run lies that another one starts from."""
+    masks = None if path is None else Run.open(path).mask_generator
+    return str(masks) if masks is not None and masks.is_dir() else None
 
 
 def _with_budget(options: TrainOptions, store: Store, begun: Run | None) -> TrainOptions:
@@ -104,6 +152,16 @@ def _with_budget(options: TrainOptions, store: Store, begun: Run | None) -> Trai
         return options.model_copy(update={"kimg": begun.options.kimg, "minutes": minutes})
     phantom = "phantom" in store.dataset.lower()
     return options.model_copy(update={"minutes": PHANTOM_MINUTES if phantom else DEFAULT_MINUTES})
+
+
+def _created(plan: TrainingPlan) -> Run:
+    """Make the run folder; a run is taught by the patients of what it starts from and of unlabelled images, too."""
+    others: set[str] = set()
+    if plan.options.init_from:
+        others |= set(Run.open(plan.options.init_from).data.training_patients)
+    if plan.options.unlabelled:
+        others |= set(Store.open(plan.options.unlabelled).training_hashes)
+    return Run.create(plan.path, plan.options, DataSummary.of_store(plan.store, others=others))
 
 
 def _resumed(plan: TrainingPlan) -> Run:
@@ -130,9 +188,7 @@ def _fitting_mask_run(path: Path, store: Store) -> Run:
             f"{path} draws masks of {run.data.size[0]}x{run.data.size[1]} with classes {', '.join(run.data.classes)}, "
             f"which is not what {store.path} holds: train a mask generator on that store"
         )
-    held_out = set(store.hashes("val")) | set(store.hashes("test"))
-    if held_out & set(run.data.training_patients):
-        raise UserError(f"{path} was trained on patients that {store.path} keeps for validation or test: train another")
+    _refuse_held_out(run, store)
     run.last_arrays()
     return run
 
@@ -141,7 +197,7 @@ def _adopt_mask_generator(run: Run, source: Run) -> None:
     """Copy the mask generator's run file and last averaged weights, so that the `cond` run stands by itself."""
     if (run.mask_generator / "run.json").is_file():
         return
-    checkpoint, arrays, _ = source.last_arrays()
+    checkpoint, arrays = source.chosen_arrays()
     average: dict[str, Any] = {name: value for name, value in arrays.items() if name.startswith("average/")}
     save_checkpoint(run.mask_generator / "checkpoints", average, checkpoint.state, keep=1)
     # Written last: the presence of run.json says that the copy is complete.

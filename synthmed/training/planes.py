@@ -22,14 +22,52 @@ def soften(mask):
     return mask
 
 
-def real_planes(image, mask, *, variant: str):
+def signed_distance(mask, reach: int = 4):
+    """Turn one-hot planes `(batch, height, width, classes)` into signed distances to the border of each class.
+
+    Exact Euclidean distances in pixels, positive inside, counted from the edge between two pixels, cut off at `reach`
+    and divided by it. The class of each pixel is still the largest plane: the only one above zero.
+    """
+    inside = 0.5 * (mask + 1.0)
+    outside = _distance_to(inside, reach)
+    within = _distance_to(1.0 - inside, reach)
+    return ops.clip((within - outside) / reach + (inside - 0.5) * (-1.0 / reach), -1.0, 1.0)
+
+
+def _distance_to(inside, reach: int):
+    """Return the distance of each pixel to the nearest pixel where `inside` is 1, at most `reach` + 1."""
+    far = float((reach + 1) ** 2)
+    squared = ops.where(inside > 0.5, ops.zeros_like(inside), ops.full_like(inside, far))
+    # Squared distances separate: the nearest along the columns of what is nearest along the rows.
+    for axis in (1, 2):
+        padding = [(reach, reach) if axis == number else (0, 0) for number in range(4)]
+        wide = ops.pad(squared, padding, constant_values=far)
+        length = squared.shape[axis]
+        shifted = [
+            (wide[:, at : at + length] if axis == 1 else wide[:, :, at : at + length]) + float((at - reach) ** 2)
+            for at in range(2 * reach + 1)
+        ]
+        squared = ops.min(ops.stack(shifted), axis=0)
+    return ops.sqrt(ops.minimum(squared, far))
+
+
+REPRESENTATIONS = {"one-hot": lambda mask: mask, "softened": soften, "distance": signed_distance}
+
+
+def real_planes(image, mask, *, variant: str, representation: str = "softened"):
     """Return what the discriminator sees of a real slice: image planes (but for `mask`), then mask planes.
 
-    The mask of `cond` stays as it is given: real and generated slices carry the same one.
+    Args:
+        image: `(batch, height, width, channels)`.
+        mask: One-hot planes `(batch, height, width, classes)` in [-1, 1].
+        variant: "base", "mask" or "cond". The mask of `cond` stays as it is given: real and generated slices carry
+            the same one.
+        representation: How `base` and `mask` draw masks: "one-hot", "softened" or "distance".
     """
     if variant == "cond":
         return ops.concatenate([image, mask], axis=-1)
-    return soften(mask) if variant == "mask" else ops.concatenate([image, soften(mask)], axis=-1)
+    drawn = REPRESENTATIONS[representation](mask)
+    return drawn if variant == "mask" else ops.concatenate([image, drawn], axis=-1)
 
 
 def judged_planes(generated, mask, *, variant: str):
@@ -45,3 +83,15 @@ def split_planes(planes, *, image_channels: int, mask_classes: int) -> dict:
     if mask_classes:
         parts["mask"] = ops.cast(ops.argmax(planes[..., image_channels:], axis=-1), "uint8")
     return parts
+
+
+def hide_masks(planes, labelled, *, image_channels: int):
+    """Set the mask planes of unlabelled slices to zero, which is neither inside nor outside of any class.
+
+    Args:
+        planes: `(batch, height, width, planes)`, image planes first.
+        labelled: `(batch,)`, 1 or 0.
+        image_channels: Number of image planes.
+    """
+    image, mask = planes[..., :image_channels], planes[..., image_channels:]
+    return ops.concatenate([image, mask * ops.cast(labelled, mask.dtype)[:, None, None, None]], axis=-1)

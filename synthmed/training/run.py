@@ -2,7 +2,7 @@
 
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,7 @@ class DataSummary(BaseModel):
         channels: Names of the image channels.
         classes: Names of the classes, background first.
         slices: How many training slices there are.
-        training_patients: Content hashes of the training cases.
+        training_patients: Content hashes of all cases that it was taught by.
         templates: Geometry and intensity scale of the training cases; they name nobody.
     """
 
@@ -51,8 +51,13 @@ class DataSummary(BaseModel):
     templates: list[Template]
 
     @classmethod
-    def of_store(cls, store: Store) -> "DataSummary":
-        """Summarise an open store."""
+    def of_store(cls, store: Store, *, others: Iterable[str] = ()) -> "DataSummary":
+        """Summarise an open store.
+
+        Args:
+            store: The store.
+            others: Content hashes of patients beyond it whose images teach the generator, too.
+        """
         return cls(
             store=str(store.path.resolve()),
             store_hash=store.content_hash,
@@ -62,7 +67,7 @@ class DataSummary(BaseModel):
             channels=tuple(store.channels),
             classes=tuple(store.classes),
             slices=len(store.indices("train")),
-            training_patients=store.training_hashes,
+            training_patients=sorted({*store.training_hashes, *others}),
             templates=store.templates(),
         )
 
@@ -136,6 +141,11 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def best_folder(self) -> Path:
+        """Where the averaged weights are that came nearest to held-out patients."""
+        return self.path / "best"
+
+    @property
     def mask_generator(self) -> Path:
         """Where a `cond` run keeps the run of its mask generator."""
         return self.path / MASK_GENERATOR
@@ -166,6 +176,20 @@ class Run:
         raise UserError(
             f"{self.path} has no checkpoint yet: train it longer (`synthmed train --resume --out {self.path}`)"
         )
+
+    def chosen_arrays(self) -> tuple[Checkpoint, dict[str, Any]]:
+        """Return the weights to draw with: the nearest to held-out patients, else the newest.
+
+        Raises:
+            UserError: If there is no checkpoint that can be read.
+        """
+        for checkpoint in reversed(list_checkpoints(self.best_folder)):
+            try:
+                return checkpoint, checkpoint.arrays()
+            except UserError:
+                continue
+        checkpoint, arrays, _ = self.last_arrays()
+        return checkpoint, arrays
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,23 +1,32 @@
-"""What a training step needs of TensorFlow: gradients, compiled phases and random numbers.
+"""What a training step needs of TensorFlow: gradients, compiled phases, random numbers, and devices that share a batch.
 
-Everything else of a step is in `keras.ops`, so another backend is another module like this one.
+Everything else of a step is in `keras.ops` (`forward`, `losses`, `planes`, `augmentation`), so another backend is
+another module like this one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from synthmed.errors import UserError
 from synthmed.models.items import draw_items
 from synthmed.training import losses
+from synthmed.training.augmentation import adjust, noise_shape, numbers_shape
 from synthmed.training.drawing import Draw, mixed_styles
+from synthmed.training.forward import Chance, ForwardPass, Slices
 from synthmed.training.networks import Networks
 from synthmed.training.options import TrainOptions
-from synthmed.training.planes import judged_planes, one_hot_mask, real_planes, split_planes
+from synthmed.training.planes import one_hot_mask, split_planes
 
 # Each phase draws from a sequence of its own, so that switching one off does not change the others.
-MAIN, PATH = 0, 1
+MAIN, PATH, PENALTY = 0, 1, 2
+# The streams of a phase: latent codes and noise maps from 0, augmentations from here.
+AUGMENTATION_STREAM = 256
+# The sign of D(real) is averaged over about ten batches: that of one batch is mostly chance.
+SIGN_DECAY = 0.9
 
 
 class TensorFlowEngine:
@@ -26,22 +35,43 @@ class TensorFlowEngine:
     Generator and discriminator are updated from one forward pass over the same generated batch: the usual alternation
     draws and judges a second batch for the same information.
 
+    Several replicas share a batch: each takes every n-th slice of it, so that the groups of the minibatch standard
+    deviation are those of the whole batch, and all draw their part of the same random numbers. Their gradients are
+    added, so that the weights become those of one replica with the whole batch.
+
     Args:
-        networks: The networks to train.
+        networks: The networks to train, built in the strategy's scope.
         options: Resolved options.
+        strategy: How replicas share the work; one device by default.
+
+    Raises:
+        UserError: If the batch does not divide among the replicas.
     """
 
-    def __init__(self, networks: Networks, options: TrainOptions):
+    def __init__(self, networks: Networks, options: TrainOptions, strategy: tf.distribute.Strategy | None = None):
         self.networks = networks
         self.options = options
-        self.path_mean = keras.Variable(0.0, trainable=False, name="path_mean", dtype="float32")
-        path_every = options.path_every if options.path_weight else 0
-        r1_every = options.r1_every if options.r1_gamma else 0
-        self.generator_optimizer = _optimizer(options.learning_rate, path_every, networks.generator)
-        self.discriminator_optimizer = _optimizer(options.learning_rate, r1_every, networks.discriminator)
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        self.path_batch = max(1, options.batch // options.path_batch_shrink)
+        if options.batch % self.replicas or self.path_batch % self.replicas:
+            raise UserError(
+                f"a batch of {options.batch} (path length: {self.path_batch}) does not divide among {self.replicas} "
+                f"replicas: give --batch {options.path_batch_shrink * self.replicas} or a multiple of it"
+            )
+        self.forward = ForwardPass(networks, options)
+        with self.strategy.scope():
+            self.path_mean = _scalar("path_mean")
+            self.probability = _scalar("augment_probability", 1.0 if options.augment == "diff" else 0.0)
+            self.sign_mean = _scalar("sign_mean")
+            path_every = (options.path_every or 1) if options.path_weight else 0
+            penalty_every = (options.r1_every or 1) if options.r1_gamma else 0
+            self.generator_optimizer = _optimizer(options.learning_rate, path_every, networks.generator)
+            self.discriminator_optimizer = _optimizer(options.learning_rate, penalty_every, networks.discriminator)
+        self._rates = [_rate(options.learning_rate, every) for every in (path_every, penalty_every)]
         self.main = tf.function(self._main)
         self.path = tf.function(self._path)
-        self.r1 = tf.function(self._r1)
+        self.penalty = tf.function(self._penalty)
         self.average = tf.function(self._average)
         self._draw_average = tf.function(draw_items, reduce_retracing=True)
 
@@ -57,22 +87,31 @@ class TensorFlowEngine:
         state = {f"{owner}/{variable.path}": variable for owner, group in owners.items() for variable in group}
         if len(state) != sum(len(group) for group in owners.values()):
             raise RuntimeError("two variables share a path: a checkpoint would lose one of them")
-        return state | {"path_mean": self.path_mean}
+        scalars = (self.path_mean, self.probability, self.sign_mean)
+        return state | {variable.name: variable for variable in scalars}
+
+    def scale_learning_rate(self, scale: float) -> None:
+        """Set both optimisers to `scale` times the learning rate of the options."""
+        optimizers = (self.generator_optimizer, self.discriminator_optimizer)
+        for optimizer, rate in zip(optimizers, self._rates, strict=True):
+            optimizer.learning_rate = rate * scale
 
     def step(self, number: int, batch: dict[str, Any]) -> dict[str, Any]:
         """Do one step, with the regularisers as they fall due, and return what there is to log.
 
         Args:
             number: Step number from 0; with the seed it decides all random numbers.
-            batch: "image" `(batch, height, width, channels)` in [-1, 1] and "label" `(batch, height, width)`.
+            batch: "image" `(batch, height, width, channels)` in [-1, 1] and "label" `(batch, height, width)`, of all
+                replicas; "position" `(batch,)` and "shown" `(batch, classes - 1)` where the networks are told them,
+                "labelled" `(batch,)` where not all are.
         """
         options = self.options
         index = tf.constant(number, tf.int32)
-        report = dict(self.main(batch["image"], batch["label"], index))
+        report = dict(self.main(batch, index))
         if options.path_weight and number % options.path_every == 0:
-            report |= self.path(batch["label"], index)
-        if options.r1_gamma and number % options.r1_every == 0:
-            report |= self.r1(batch["image"], batch["label"])
+            report |= self.path(batch, index)
+        if options.r1_gamma and number % (options.r1_every or 1) == 0:
+            report |= self.penalty(batch, index)
         shown = (number + 1) * options.batch
         decay = losses.ema_decay(
             batch=options.batch, shown=shown, ema_kimg=options.ema_kimg or 1.0, rampup=options.ema_rampup
@@ -80,74 +119,105 @@ class TensorFlowEngine:
         self.average(tf.constant(decay, tf.float32))
         return report
 
-    def draw(self, seeds: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Draw items from the averaged generator; `cond` draws them for `labels` `(n, height, width)`."""
+    def draw(self, seeds: np.ndarray, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Draw items from the averaged generator, as many as there are seeds.
+
+        Args:
+            seeds: int64 `(n,)`.
+            batch: What `cond` is given ("label") and the networks are told ("position", "shown").
+        """
         network = self.networks.average
-        mask = one_hot_mask(labels, network.classes) if network.variant == "cond" else None
-        planes = self._draw_average(network, tf.constant(seeds, tf.int64), tf.ones(len(seeds)), mask)
+        mask = one_hot_mask(batch["label"], network.classes) if network.variant == "cond" else None
+        attributes = network.attributes(batch.get("position"), batch.get("shown"))
+        planes = self._draw_average(network, tf.constant(seeds, tf.int64), tf.ones(len(seeds)), mask, attributes)
         parts = split_planes(planes, image_channels=network.image_channels, mask_classes=network.mask_classes)
         return {name: np.asarray(part) for name, part in parts.items()}
 
-    def _main(self, image, label, number):
+    def _main(self, batch, number):
+        report = self._on_all(self._main_replica, batch, number)
+        self.networks.generator.mapping.track_average(report.pop("mean_w"))
+        if self.options.augment == "ada":
+            self.sign_mean.assign(SIGN_DECAY * self.sign_mean + (1.0 - SIGN_DECAY) * report["sign_real"])
+            self.probability.assign(
+                adjust(
+                    self.probability.value,
+                    self.sign_mean.value,
+                    target=self.options.augment_target,
+                    images=self.options.batch,
+                    kimg=self.options.augment_kimg,
+                )
+            )
+            report["augment_probability"] = tf.convert_to_tensor(self.probability)
+            report["augment_sign"] = tf.convert_to_tensor(self.sign_mean)
+        return report
+
+    def _main_replica(self, batch, number):
         generator, discriminator = self.networks.generator, self.networks.discriminator
-        mask = one_hot_mask(label, generator.classes)
+        slices = self._slices(batch)
         draw = self._draw(number, MAIN, self.options.batch)
+        chances = [self._chance(number, MAIN, place, slices) for place in range(3)]
         with tf.GradientTape(persistent=True) as tape:
-            fake = generator.synthesis(mixed_styles(generator, draw), draw.noise, mask)
-            fake_logits = discriminator(judged_planes(fake, mask, variant=generator.variant))
-            real_logits = discriminator(real_planes(image, mask, variant=generator.variant))
-            generator_loss = losses.generator_loss(fake_logits)
-            discriminator_loss = losses.discriminator_loss(real_logits, fake_logits)
+            verdicts = self.forward.verdicts(draw, slices, self.probability.value, chances)
+            generator_loss = verdicts.generator_loss / self.replicas
+            discriminator_loss = verdicts.discriminator_loss / self.replicas
         # Both gradients before either update: they belong to the same weights.
         generator_gradients = tape.gradient(generator_loss, _values(generator))
         discriminator_gradients = tape.gradient(discriminator_loss, _values(discriminator))
         self.generator_optimizer.apply(generator_gradients)
         self.discriminator_optimizer.apply(discriminator_gradients)
-        return {
-            "loss_generator": generator_loss,
-            "loss_discriminator": discriminator_loss,
-            "logit_real": tf.reduce_mean(real_logits),
-            "logit_fake": tf.reduce_mean(fake_logits),
-            "sign_real": tf.reduce_mean(tf.sign(real_logits)),
-        }
+        return verdicts.report | {"mean_w": verdicts.mean_w}
 
-    def _path(self, label, number):
+    def _path(self, batch, number):
+        part = {name: value[: self.path_batch] for name, value in batch.items()}
+        report = self._on_all(self._path_replica, part, number)
+        self.path_mean.assign(report.pop("path_mean"))
+        return report
+
+    def _path_replica(self, batch, number):
         generator, options = self.networks.generator, self.options
-        batch = max(1, options.batch // options.path_batch_shrink)
-        mask = one_hot_mask(label[:batch], generator.classes)
-        draw = self._draw(number, PATH, batch)
+        slices = self._slices(batch)
+        condition = self.forward.condition(slices)
+        draw = self._draw(number, PATH, self.path_batch)
         planes = generator.image_channels + generator.mask_classes
-        directions = tf.random.stateless_normal(
-            (batch, *generator.size, planes), seed=self._seed(number, PATH, len(draw.noise) + 4)
-        )
+        shape = (self.path_batch, *generator.size, planes)
+        directions = losses.path_weights(self._normal(shape, self._seed(number, PATH, len(draw.noise) + 4)))
         with tf.GradientTape() as outer:
-            styles = mixed_styles(generator, draw)
+            styles, _ = mixed_styles(generator, draw, slices.attributes)
             with tf.GradientTape() as inner:
                 inner.watch(styles)
-                output = generator.synthesis(styles, draw.noise, mask)
-                projection = tf.reduce_sum(output * losses.path_weights(directions))
+                projection = tf.reduce_sum(generator.synthesis(styles, draw.noise, condition) * directions)
             lengths = losses.path_lengths(inner.gradient(projection, styles))
-            mean = self.path_mean + options.path_decay * (tf.reduce_mean(lengths) - self.path_mean)
+            mean = self.path_mean + options.path_decay * (self._mean_of_all(lengths) - self.path_mean)
             # The mean is a target: no gradient flows through it.
             penalty = losses.path_penalty(lengths, tf.stop_gradient(mean))
-            loss = penalty * (options.path_weight * options.path_every)
+            loss = penalty * ((options.path_weight or 0.0) * options.path_every / self.replicas)
         gradients = outer.gradient(loss, _values(generator), unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.generator_optimizer.apply(gradients)
-        self.path_mean.assign(mean)
-        return {"path_length": tf.reduce_mean(lengths), "path_penalty": penalty}
+        return {"path_length": tf.reduce_mean(lengths), "path_penalty": penalty, "path_mean": mean}
 
-    def _r1(self, image, label):
-        discriminator, options = self.networks.discriminator, self.options
-        planes = real_planes(image, one_hot_mask(label, self.networks.generator.classes), variant=options.variant)
+    def _penalty(self, batch, number):
+        return self._on_all(self._penalty_replica, batch, number)
+
+    def _penalty_replica(self, batch, number):
+        """R1 on what the discriminator is shown of real slices; in the relativistic loss R2 on generated ones, too."""
+        discriminator, options, forward = self.networks.discriminator, self.options, self.forward
+        slices = self._slices(batch)
+        shown = {"r1_penalty": forward.real(slices)}
+        if options.loss == "relativistic":
+            shown["r2_penalty"], _ = forward.fake(self._draw(number, PENALTY, options.batch), slices)
+        penalties = {}
         with tf.GradientTape() as outer:
-            with tf.GradientTape() as inner:
-                inner.watch(planes)
-                logits = tf.reduce_sum(discriminator(planes))
-            penalty = losses.r1_penalty(inner.gradient(logits, planes), options.r1_gamma or 0.0)
-            loss = penalty * float(options.r1_every)
+            for place, (name, planes) in enumerate(shown.items()):
+                chance = self._chance(number, PENALTY, place, slices)
+                planes = tf.stop_gradient(forward.shown(planes, slices, self.probability.value, chance))
+                with tf.GradientTape() as inner:
+                    inner.watch(planes)
+                    logits = tf.reduce_sum(discriminator(planes, slices.attributes))
+                penalties[name] = losses.r1_penalty(inner.gradient(logits, planes), options.r1_gamma or 0.0)
+            loss = tf.add_n(list(penalties.values())) * (float(options.r1_every or 1) / self.replicas)
         gradients = outer.gradient(loss, _values(discriminator), unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.discriminator_optimizer.apply(gradients)
-        return {"r1_penalty": penalty}
+        return penalties
 
     def _average(self, decay):
         generator, average = self.networks.generator, self.networks.average
@@ -156,28 +226,72 @@ class TensorFlowEngine:
         for target, source in zip(average.non_trainable_variables, generator.non_trainable_variables, strict=True):
             target.assign(source)
 
+    def _on_all(self, phase: Callable[..., dict[str, Any]], batch, number) -> dict[str, Any]:
+        """Run a phase on every replica and return the means of what they report."""
+        reports = self.strategy.run(phase, args=(batch, number))
+        mean = tf.distribute.ReduceOp.MEAN
+        return {name: self.strategy.reduce(mean, value, axis=None) for name, value in reports.items()}
+
+    def _share(self, value):
+        """Return this replica's part of what belongs to the whole batch."""
+        if self.replicas == 1:
+            return value
+        context = tf.distribute.get_replica_context()
+        part = value[context.replica_id_in_sync_group :: self.replicas]
+        part.set_shape((value.shape[0] // self.replicas, *value.shape[1:]))
+        return part
+
+    def _mean_of_all(self, values):
+        mean = tf.reduce_mean(values)
+        if self.replicas == 1:
+            return mean
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+
+    def _slices(self, batch) -> Slices:
+        return self.forward.slices({name: self._share(value) for name, value in batch.items()})
+
     def _seed(self, number, phase: int, stream: int):
         return tf.stack(
-            [tf.constant(self.options.seed * 1024 + phase * 512 + stream, tf.int64), tf.cast(number, tf.int64)]
+            [tf.constant(self.options.seed * 2048 + phase * 512 + stream, tf.int64), tf.cast(number, tf.int64)]
         )
+
+    def _normal(self, shape, seed):
+        return self._share(tf.random.stateless_normal(shape, seed=seed))
 
     def _draw(self, number, phase: int, batch: int) -> Draw:
         generator = self.networks.generator
-        z = tf.random.stateless_normal((2 * batch, generator.z_dim), seed=self._seed(number, phase, 0))
+        z = self._normal((batch, generator.z_dim), self._seed(number, phase, 0))
+        z_mixed = self._normal((batch, generator.z_dim), self._seed(number, phase, 3))
         mixes = tf.random.stateless_uniform((batch,), seed=self._seed(number, phase, 1)) < self.options.style_mixing
         cut = tf.random.stateless_uniform(
             (batch,), seed=self._seed(number, phase, 2), minval=1, maxval=generator.num_ws, dtype=tf.int32
         )
         noise = [
-            tf.random.stateless_normal((batch, *size, 1), seed=self._seed(number, phase, 4 + layer))
+            self._normal((batch, *size, 1), self._seed(number, phase, 4 + layer))
             for layer, size in enumerate(generator.noise_sizes)
         ]
-        return Draw(z[:batch], z[batch:], tf.where(mixes, cut, generator.num_ws), noise)
+        return Draw(z, z_mixed, self._share(tf.where(mixes, cut, generator.num_ws)), noise)
+
+    def _chance(self, number, phase: int, place: int, slices: Slices) -> Chance | None:
+        """Return the random numbers that augment one of a phase's batches; None where nothing is augmented."""
+        if self.options.augment == "none":
+            return None
+        batch, stream = self.options.batch, AUGMENTATION_STREAM + 2 * place
+        uniform = tf.random.stateless_uniform(numbers_shape(batch), seed=self._seed(number, phase, stream))
+        shape = noise_shape(batch, *self.networks.generator.size, self.networks.generator.image_channels)
+        return Chance(self._share(uniform), self._normal(shape, self._seed(number, phase, stream + 1)))
+
+
+def _scalar(name: str, value: float = 0.0) -> keras.Variable:
+    return keras.Variable(value, trainable=False, name=name, dtype="float32")
+
+
+def _rate(learning_rate: float, every: int) -> float:
+    return float(losses.lazy_adam(learning_rate, every or 10**9)["learning_rate"])
 
 
 def _optimizer(learning_rate: float, every: int, network: keras.Model) -> keras.optimizers.Optimizer:
-    settings = losses.lazy_adam(learning_rate, every) if every else losses.lazy_adam(learning_rate, 10**9)
-    optimizer = keras.optimizers.Adam(**settings, name="adam")
+    optimizer = keras.optimizers.Adam(**losses.lazy_adam(learning_rate, every or 10**9), name="adam")
     optimizer.build(network.trainable_variables)
     return optimizer
 

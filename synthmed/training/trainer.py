@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 
 from synthmed.data.store import Store
-from synthmed.data.stream import slice_batches
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import remove_leftovers, save_checkpoint
+from synthmed.training.choice import Choice
+from synthmed.training.devices import Devices
+from synthmed.training.feed import Feed
 from synthmed.training.journal import Journal, Means, resident_gib
 from synthmed.training.networks import make_networks
 from synthmed.training.options import TrainOptions
+from synthmed.training.recovery import Diverged, Recovery, check_arrays, check_report
 from synthmed.training.run import Run
 from synthmed.training.stopping import stop_on_signal
+from synthmed.training.transfer import start_from
 
 LOG_STEPS = 50
 GRID_ITEMS = 16
@@ -68,25 +72,37 @@ class Trainer:
         self.store = store
         self.report = progress or silent
         self.clock = Clock()
-        self.indices = store.indices("train")
-        if not len(self.indices):
-            raise UserError(f"{store.path} has no training slices: prepare it with another --split")
-        networks = make_networks(
-            self.options, size=store.size, channels=len(store.channels), classes=len(store.classes)
-        )
-        self.engine = TensorFlowEngine(networks, self.options)
-        self._restore()
+        unlabelled = Store.open(self.options.unlabelled) if self.options.unlabelled else None
+        self.feed = Feed(self.options, store, unlabelled)
+        self.devices = Devices.of(self.options.strategy)
+        with self.devices.scope():
+            networks = make_networks(
+                self.options, size=store.size, channels=len(store.channels), classes=len(store.classes)
+            )
+        self.engine = TensorFlowEngine(networks, self.options, self.devices.strategy)
+        self.choice = Choice(run, store, self.feed, self.engine.draw)
+        self.recovery = Recovery.open(run.path, self.options)
+        self._first_arrays: dict[str, np.ndarray] | None = None
+        self._begin()
 
     def train(self) -> bool:
-        """Train until a budget is used up or the user asks to stop; return whether a budget is used up."""
+        """Train until a budget is used up or the user asks to stop; return whether a budget is used up.
+
+        Raises:
+            UserError: If the training diverged more often than it may, or another worker of it is gone.
+        """
         if self.clock.done(self.options):
             return True
         journal = Journal(self.run.path, shown=self.shown)
         try:
             if self.clock.step == 0:
                 self._real_grid(journal)
-            with stop_on_signal() as stop:
-                self._loop(journal, stop)
+            with stop_on_signal() as stop, self.devices.watched(self.run.path):
+                while not (self.clock.done(self.options) or stop):
+                    try:
+                        self._loop(journal, stop)
+                    except Diverged as reason:
+                        self._roll_back(journal, str(reason))
         finally:
             journal.close()
         return self.clock.done(self.options)
@@ -98,13 +114,13 @@ class Trainer:
 
     def _loop(self, journal: Journal, stop) -> None:
         options, clock = self.options, self.clock
-        batches = iter(
-            slice_batches(self.store, self.indices, batch=options.batch, seed=options.seed, start=self.shown)
-        )
+        batches = iter(self.feed.batches(clock.step))
         means = Means()
         before, start = clock.seconds, 0.0
         saved, logged = clock.seconds, (clock.step, clock.seconds)
-        grid_every = max(1, round(1000 * self._snapshot_kimg() / options.batch))
+        grid_every, distance_every = (
+            max(1, round(1000 * kimg / options.batch)) for kimg in (self._snapshot_kimg(), self._distance_kimg())
+        )
         while not (clock.done(options) or stop):
             means.add(self.engine.step(clock.step, next(batches)))
             clock.step += 1
@@ -112,63 +128,108 @@ class Trainer:
             start = start or time.monotonic()
             clock.seconds = before + time.monotonic() - start
             last = clock.done(options) or bool(stop)
-            if clock.step % LOG_STEPS == 0 or last:
-                self._log(journal, means.take(), logged)
+            distance_due = clock.step % distance_every == 0 or clock.done(options)
+            save_due = clock.seconds - saved >= options.checkpoint_seconds or distance_due or last
+            if clock.step % LOG_STEPS == 0 or save_due:
+                values = means.take()
+                check_report(values)
+                if save_due:
+                    arrays = self._save()
+                    saved = clock.seconds
+                if distance_due:
+                    values |= self._choose(arrays)
+                self._log(journal, values, logged)
                 logged = (clock.step, clock.seconds)
-            if clock.seconds - saved >= options.checkpoint_seconds or last:
-                # Weights that are not finite must never become a checkpoint.
-                self._refuse_divergence(means.peek())
-                self._save()
-                saved = clock.seconds
             if clock.step % grid_every == 0 or last:
                 self._fake_grid(journal)
             self.report(*clock.progress(options), f"{self.shown / 1000:.1f} kimg")
 
     def _log(self, journal: Journal, values: dict[str, float], since: tuple[int, float]) -> None:
-        self._refuse_divergence(values)
         rate = (self.clock.step - since[0]) * self.options.batch / max(self.clock.seconds - since[1], 1e-9)
-        line = {"kimg": self.shown / 1000, "step": self.clock.step, "seconds": round(self.clock.seconds, 3)}
-        line |= {"images_per_second": round(rate, 2), "memory_gib": round(resident_gib(), 3)}
-        journal.line(line | values, shown=self.shown)
+        journal.line(
+            self._where() | {"images_per_second": round(rate, 2), "memory_gib": round(resident_gib(), 3)} | values,
+            shown=self.shown,
+        )
 
-    def _refuse_divergence(self, values: dict[str, float]) -> None:
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
-            raise UserError(
-                f"training of {self.run.path} diverged at {self.shown / 1000:.1f} kimg ({', '.join(wrong)} not finite):"
-                f" its last checkpoint is good; resume with --set learning_rate={self.options.learning_rate / 2:g}"
-            )
+    def _where(self) -> dict[str, Any]:
+        return {"kimg": self.shown / 1000, "step": self.clock.step, "seconds": round(self.clock.seconds, 3)}
 
-    def _save(self) -> None:
+    def _state(self) -> dict[str, Any]:
+        return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
+
+    def _save(self) -> dict[str, np.ndarray]:
         arrays = {name: np.asarray(variable) for name, variable in self.engine.state().items()}
-        state: dict[str, Any] = {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
-        save_checkpoint(self.run.checkpoint_folder, arrays, state, keep=self.options.keep_checkpoints)
+        check_arrays(arrays)
+        if self.devices.chief:
+            save_checkpoint(self.run.checkpoint_folder, arrays, self._state(), keep=self.options.keep_checkpoints)
+        self._first_arrays = None
+        return arrays
+
+    def _choose(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+        distances = self.choice.measure() if self.devices.chief else {}
+        if distances:
+            self.choice.keep_if_best(distances["distance"], arrays, self._state())
+        return distances
+
+    def _begin(self) -> None:
+        """Take up the last checkpoint; without one, the weights of another run where the options name it."""
+        if self.devices.chief:
+            remove_leftovers(self.run.checkpoint_folder)
+        if self.run.checkpoints():
+            self._restore()
+        elif self.options.init_from:
+            self.report(0, 0, start_from(Run.open(self.options.init_from), self.engine.state()))
+        if not self.run.checkpoints():
+            # What a training goes back to that runs away before its first checkpoint.
+            self._first_arrays = {name: np.asarray(variable).copy() for name, variable in self.engine.state().items()}
+        self.engine.scale_learning_rate(self.recovery.scale)
 
     def _restore(self) -> None:
-        remove_leftovers(self.run.checkpoint_folder)
-        if not self.run.checkpoints():
-            return
         checkpoint, arrays, problems = self.run.last_arrays()
         for problem in problems:
             self.report(0, 0, problem)
+        self._assign(arrays, str(checkpoint.path))
+        self.clock = Clock(step=int(checkpoint.state["step"]), seconds=float(checkpoint.state["seconds"]))
+
+    def _assign(self, arrays: dict[str, np.ndarray], origin: str) -> None:
         variables = self.engine.state()
         if arrays.keys() != variables.keys():
             odd = sorted(arrays.keys() ^ variables.keys())[0]
-            raise UserError(f"{checkpoint.path} does not fit the networks of {self.run.path} ({odd})")
+            raise UserError(f"{origin} does not fit the networks of {self.run.path} ({odd})")
         for name, variable in variables.items():
             variable.assign(arrays[name])
-        self.clock = Clock(step=int(checkpoint.state["step"]), seconds=float(checkpoint.state["seconds"]))
+
+    def _roll_back(self, journal: Journal, reason: str) -> None:
+        self.recovery.count(self.run.path, reason, self.options)
+        if self._first_arrays is not None:
+            self._assign(self._first_arrays, "the first weights")
+            self.clock = Clock(seconds=self.clock.seconds)
+        else:
+            seconds = self.clock.seconds
+            self._restore()
+            # Time that was spent counts: a budget of minutes must end.
+            self.clock.seconds = seconds
+        self.engine.scale_learning_rate(self.recovery.scale)
+        self.report(0, 0, f"diverged ({reason}): back to step {self.clock.step} at half the learning rate")
+        journal.forget_after(self.shown)
+        journal.line(self._where() | {"rollbacks": self.recovery.rollbacks}, shown=self.shown)
 
     def _snapshot_kimg(self) -> float:
         if self.options.snapshot_kimg:
             return self.options.snapshot_kimg
         return max(1.0, self.options.kimg / 12) if self.options.kimg else 5.0
 
+    def _distance_kimg(self) -> float:
+        if self.options.distance_kimg:
+            return self.options.distance_kimg
+        return max(1.0, self.options.kimg / 12) if self.options.kimg else 2.0
+
     def _examples(self) -> np.ndarray:
         """Choose training slices for the grids: those with the most foreground of an even spread over the cases."""
-        counts = self.store.class_counts[self.indices][:, 1:].sum(axis=1)
-        groups = np.array_split(np.arange(len(self.indices)), min(GRID_ITEMS, len(self.indices)))
-        return self.indices[[group[int(np.argmax(counts[group]))] for group in groups]]
+        indices = self.feed.indices
+        counts = self.store.class_counts[indices][:, 1:].sum(axis=1)
+        groups = np.array_split(np.arange(len(indices)), min(GRID_ITEMS, len(indices)))
+        return indices[[group[int(np.argmax(counts[group]))] for group in groups]]
 
     def _real_grid(self, journal: Journal) -> None:
         chosen = self._examples()
@@ -176,8 +237,7 @@ class Trainer:
         journal.grid("reals", images, self.store.labels(chosen), shown=0)
 
     def _fake_grid(self, journal: Journal) -> None:
-        labels = self.store.labels(self._examples())
-        parts = self.engine.draw(np.arange(len(labels), dtype=np.int64), labels)
-        journal.grid(
-            f"fakes-{self.shown / 1000:08.1f}", parts.get("image"), parts.get("mask", labels), shown=self.shown
-        )
+        told = self.feed.told(self._examples())
+        parts = self.engine.draw(np.arange(len(told["label"]), dtype=np.int64), told)
+        labels = parts.get("mask", told["label"])
+        journal.grid(f"fakes-{self.shown / 1000:08.1f}", parts.get("image"), labels, shown=self.shown)

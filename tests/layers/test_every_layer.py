@@ -22,11 +22,12 @@ CASES = {
     "FIRDownsample": ({}, [IMAGE], (2, 4, 2, 6)),
     "FIRUpsample": ({}, [IMAGE], (2, 16, 8, 6)),
     "MaskInjection": ({"gain": 2.0}, [IMAGE, (2, 8, 4, 3)], IMAGE),
+    "MaskModulation": ({"gain": 2.0}, [IMAGE, (2, 8, 4, 3)], IMAGE),
     "MinibatchStddev": ({"group_size": 2}, [IMAGE], (2, 8, 4, 7)),
     "ModulatedConv2D": ({"filters": 5, "upsample": True}, [IMAGE, (2, 6)], (2, 16, 8, 5)),
     "NoiseInjection": ({"gain": 2.0}, [IMAGE, (2, 8, 4, 1)], IMAGE),
     "StyledConv2D": (
-        {"filters": 5, "upsample": True, "inject_mask": True},
+        {"filters": 5, "upsample": True, "injection": "concatenate"},
         [IMAGE, (2, 7), (2, 16, 8, 1), (2, 16, 8, 3)],
         (2, 16, 8, 5),
     ),

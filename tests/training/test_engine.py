@@ -22,16 +22,29 @@ def batch(seed=0):
     return {
         "image": tf.constant(random.uniform(-1, 1, (4, *SIZE, CHANNELS)), tf.float32),
         "label": tf.constant(random.integers(0, CLASSES, (4, *SIZE)), tf.uint8),
+        "position": tf.constant(random.uniform(0, 1, 4), tf.float32),
+        "shown": tf.constant(random.integers(0, 2, (4, CLASSES - 1)), tf.float32),
     }
 
 
-@pytest.mark.parametrize("variant", ["base", "mask", "cond"])
-def test_every_trainable_weight_of_both_networks_learns(variant, eager):
+@pytest.mark.parametrize(
+    ("variant", "more"),
+    [
+        ("base", {"augment": "none"}),
+        ("base", {"position": True, "shown": True, "augment": "diff"}),
+        ("base", {"loss": "relativistic", "path_weight": 1.0}),
+        ("mask", {"mask_planes": "distance"}),
+        ("cond", {"mismatched": 0.5}),
+        ("cond", {"injection": "modulate", "position": True, "mask_planes": "one-hot"}),
+    ],
+)
+def test_every_trainable_weight_of_both_networks_learns(variant, more, eager):
     """A user would train a network of which a part stands still: a missing gradient gives no error."""
-    engine = make_engine(variant)
+    engine = make_engine(variant, **more)
     before = {name: np.asarray(variable).copy() for name, variable in engine.state().items()}
     for number in range(2):
-        engine.step(number, batch(number))
+        report = engine.step(number, batch(number))
+        assert all(np.isfinite(float(value)) for value in report.values()), report
     networks = engine.networks
     for owner, network in (("generator", networks.generator), ("discriminator", networks.discriminator)):
         still = [
@@ -39,7 +52,9 @@ def test_every_trainable_weight_of_both_networks_learns(variant, eager):
             for variable in network.trainable_variables
             if np.array_equal(before[f"{owner}/{variable.path}"], np.asarray(variable).copy())
         ]
-        assert still == []
+        # Only differences of logits count in the relativistic loss.
+        without_effect = ["logit/bias"] if owner == "discriminator" and more.get("loss") == "relativistic" else []
+        assert still == without_effect
     assert not np.array_equal(before["path_mean"], np.asarray(engine.path_mean))
 
 
@@ -73,7 +88,7 @@ def test_r1_is_the_gradient_norm_that_finite_differences_find(eager):
     upper = float(tf.reduce_sum(discriminator(planes + step * direction)))
     lower = float(tf.reduce_sum(discriminator(planes - step * direction)))
     assert float(tf.reduce_sum(gradient * direction)) == pytest.approx((upper - lower) / (2 * step), rel=0.03, abs=1e-4)
-    reported = float(engine.r1(data["image"], data["label"])["r1_penalty"])
+    reported = float(engine.penalty(data, tf.constant(0))["r1_penalty"])
     assert reported == pytest.approx(float(losses.r1_penalty(gradient, 1.0)), rel=1e-4)
 
 
@@ -94,3 +109,35 @@ def test_regularisers_can_be_switched_off(eager):
     report = make_engine(r1_gamma=0.0, path_weight=0.0).step(0, batch())
     assert "r1_penalty" not in report
     assert "path_length" not in report
+
+
+def test_the_relativistic_loss_penalises_both_sides(eager):
+    """A user would train R3GAN without R2, which diverges."""
+    report = make_engine(loss="relativistic").step(0, batch())
+    assert {"r1_penalty", "r2_penalty"} <= report.keys()
+    assert "path_length" not in report
+
+
+def test_augmentation_grows_while_the_discriminator_knows_real_slices_too_well(eager):
+    """A user's discriminator would learn a small set by heart."""
+    engine = make_engine(augment="ada", augment_kimg=0.04, augment_target=-0.99)
+    probabilities = [float(engine.step(number, batch(number))["augment_probability"]) for number in range(3)]
+    np.testing.assert_allclose(np.diff([0.0, *probabilities]), 0.1, atol=1e-6)
+    assert engine.state()["augment_probability"].numpy() == pytest.approx(probabilities[-1])
+    falling = make_engine(augment="ada", augment_kimg=0.04, augment_target=0.99)
+    falling.probability.assign(0.5)
+    assert float(falling.step(0, batch())["augment_probability"]) == pytest.approx(0.4)
+
+
+def test_unlabelled_slices_teach_the_image_and_nothing_of_the_mask(eager):
+    """A user's unlabelled images would teach that they show background."""
+    labelled = batch() | {"labelled": tf.constant([1.0, 0.0, 1.0, 0.0])}
+    other = labelled["label"].numpy()
+    other[[1, 3]] = 0
+    reports, weights = [], []
+    for label in (labelled["label"], tf.constant(other)):
+        engine = make_engine(augment="none", unlabelled="elsewhere")
+        reports.append(engine.step(0, labelled | {"label": label}))
+        weights.append({name: np.asarray(variable).copy() for name, variable in engine.state().items()})
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert float(reports[0]["loss_discriminator"]) == float(reports[1]["loss_discriminator"])

@@ -16,6 +16,22 @@ def test_logistic_losses_equal_the_formula():
     assert float(losses.discriminator_loss(*LOGITS)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_relativistic_losses_compare_pairs():
+    """A user would train with another loss than R3GAN's."""
+    real, fake = LOGITS.astype(np.float64)
+    expected = np.log1p(np.exp(fake - real)).mean()
+    assert float(losses.relativistic_discriminator_loss(*LOGITS)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.relativistic_generator_loss(*LOGITS[::-1])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_mismatched_pairs_count_only_where_masks_differ():
+    """A user's discriminator would be punished for slices that do belong to their (empty) mask."""
+    logits, differs = LOGITS[0][:4], np.array([1.0, 0.0, 1.0, 0.0], np.float32)
+    expected = np.log1p(np.exp(logits[[0, 2]].astype(np.float64))).mean()
+    assert float(losses.mismatch_loss(logits, differs)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.mismatch_loss(logits, np.zeros(4, np.float32))) == 0.0
+
+
 def test_regularisers_equal_the_formula():
     """A user would lose R1 or path-length regularisation at the published weight."""
     gradients = np.random.default_rng(1).standard_normal((3, 4, 5, 2)).astype(np.float32)

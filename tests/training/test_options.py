@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from synthmed.errors import UserError
@@ -58,3 +61,33 @@ def test_auto_settings_follow_size_and_batch_and_leave_given_values_alone():
     given = TrainOptions(variant="cond", r1_gamma=0.0, z_dim=7, precision="float32")
     assert resolve(given, size=(64, 64)).r1_gamma == 0.0
     assert resolve(given, size=(64, 64)).z_dim == 7
+
+
+def test_what_follows_from_another_option():
+    """A user of the relativistic loss or of plain training would get regularisers and augmentations of the other."""
+
+    def resolved(**more):
+        return resolve(TrainOptions(variant="base", precision="float32", **more), size=(64, 64))
+
+    assert (resolved().r1_every, resolved().path_weight) == (16, 2.0)
+    assert (resolved(loss="relativistic").r1_every, resolved(loss="relativistic").path_weight) == (4, 0.0)
+    assert resolved(loss="relativistic", path_weight=1.0).path_weight == 1.0
+    assert resolved(augment="none").augment_operations == ()
+    assert "bands" in resolved(augment="ada").augment_operations
+    assert "bands" not in resolved(augment="diff").augment_operations
+    assert resolved(augment_operations=("mirror",)).augment_operations == ("mirror",)
+
+
+def test_an_operation_that_does_not_exist_is_refused():
+    """A user would train without the augmentation that was asked for."""
+    with pytest.raises(UserError, match="miror is none of mirror"):
+        read_options({"variant": "base"}, assignments=("augment_operations=[miror]",))
+
+
+def test_the_reference_lists_every_option():
+    """A user would have to read the code to learn what can be set."""
+    text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
+    section = text[text.index("### synthmed train") : text.index("### synthmed generate")]
+    named = set(re.findall(r"`(?:--)?([a-z0-9_-]+)", section))
+    missing = [name for name in TrainOptions.model_fields if not {name, name.replace("_", "-")} & named]
+    assert missing == []

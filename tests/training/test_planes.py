@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
-from synthmed.training.planes import judged_planes, one_hot_mask, real_planes, soften, split_planes
+from synthmed.training.planes import (
+    hide_masks,
+    judged_planes,
+    one_hot_mask,
+    real_planes,
+    signed_distance,
+    soften,
+    split_planes,
+)
 
 
 def test_labels_survive_the_way_to_planes_and_back():
@@ -29,3 +40,29 @@ def test_softened_masks_keep_every_label():
     softened = np.asarray(soften(one_hot_mask(labels, 3)))
     np.testing.assert_array_equal(softened.argmax(axis=-1), labels)
     np.testing.assert_allclose((softened + 1).sum(axis=-1) / 2, 1.0, atol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1), reach=st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_signed_distance_equals_scipys(seed, share, reach):
+    """A user would train on masks whose borders lie elsewhere."""
+    random = np.random.default_rng(seed)
+    labels = np.where(random.random((1, 12, 17)) < share, random.integers(0, 3, (1, 12, 17)), 0)
+    planes = np.asarray(signed_distance(one_hot_mask(labels, 3), reach))
+    np.testing.assert_array_equal(planes.argmax(axis=-1), labels)
+    for index in range(3):
+        inside = labels[0] == index
+        far = np.full(inside.shape, 99.0)
+        within = distance_transform_edt(inside) if not inside.all() else far
+        outside = distance_transform_edt(~inside) if inside.any() else far
+        expected = np.where(inside, within - 0.5, 0.5 - outside)
+        np.testing.assert_allclose(planes[0, ..., index], np.clip(expected / reach, -1, 1), atol=1e-5)
+
+
+def test_hidden_masks_say_nothing_and_images_stay():
+    """A user's unlabelled images would teach that they show background alone."""
+    planes = np.random.default_rng(0).standard_normal((3, 4, 4, 5)).astype(np.float32)
+    hidden = np.asarray(hide_masks(planes, np.array([1.0, 0.0, 1.0]), image_channels=2))
+    np.testing.assert_array_equal(hidden[..., :2], planes[..., :2])
+    np.testing.assert_array_equal(hidden[[0, 2]], planes[[0, 2]])
+    assert not hidden[1, ..., 2:].any()

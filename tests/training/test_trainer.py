@@ -158,3 +158,53 @@ def test_newest_run_is_found_and_numbers_go_up(store, tmp_path):
     assert find_latest_run(tmp_path) == runs / "00007-mask"
     assert find_latest_run(tmp_path, variant="base") == runs / "00000-base"
     assert next_run_path(runs, "cond") == runs / "00008-cond"
+
+
+class _Poisoned:
+    """Makes an engine's step report a runaway loss, and its weights bad, at given calls."""
+
+    def __init__(self, monkeypatch, bad):
+        from synthmed.training.tensorflow_engine import TensorFlowEngine
+
+        self.steps = []
+        plain = TensorFlowEngine.step
+
+        def step(engine, number, batch):
+            report = plain(engine, number, batch)
+            self.steps.append((number, float(engine.generator_optimizer.learning_rate.numpy())))
+            return report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report
+
+        monkeypatch.setattr(TensorFlowEngine, "step", step)
+
+
+def test_a_diverged_training_goes_back_and_on_at_half_the_rate(store, tmp_path, monkeypatch):
+    """A user would come back to a dead run in the morning."""
+    train(tmp_path / "run", store, kimg=0.008)
+    poisoned = _Poisoned(monkeypatch, lambda number, call: call == 2)
+    assert train(tmp_path / "run", store, kimg=0.016, resume=True)
+    numbers, rates = zip(*poisoned.steps, strict=True)
+    assert numbers == (2, 3, 2, 3)
+    assert rates[2] == pytest.approx(rates[0] / 2)
+    assert all(np.isfinite(array).all() for array in last_arrays(tmp_path / "run").values())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["rollbacks"] for line in lines if "rollbacks" in line] == [1]
+
+
+def test_a_training_that_keeps_diverging_ends_with_a_diagnosis(store, tmp_path, monkeypatch):
+    """A user would pay for an endless loop."""
+    poisoned = _Poisoned(monkeypatch, lambda number, call: number == 1)
+    with pytest.raises(UserError, match="3 ways back.*loss_generator ran away"):
+        train(tmp_path / "run", store, kimg=0.012)
+    assert [number for number, _ in poisoned.steps] == [0, 1, 2] * 4
+    assert not Run.open(tmp_path / "run").checkpoints()
+    with pytest.raises(UserError, match="3 ways back"):
+        train(tmp_path / "run", store, kimg=0.012, resume=True)
+    assert len(poisoned.steps) == 15
+
+
+def test_a_learning_rate_given_on_resuming_is_used(store, tmp_path, monkeypatch):
+    """A user who follows the advice of a diagnosis would change nothing."""
+    train(tmp_path / "run", store, kimg=0.008)
+    poisoned = _Poisoned(monkeypatch, lambda number, call: False)
+    train(tmp_path / "run", store, kimg=0.012, resume=True, learning_rate=0.0005)
+    assert poisoned.steps[0][1] == pytest.approx(0.0005 * 4 / 5)

@@ -1,0 +1,78 @@
+"""Which weights of a run are kept for drawing: those nearest to held-out patients, not simply the last."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from synthmed.data.store import Store
+from synthmed.training.checkpoint import list_checkpoints, remove_leftovers, save_checkpoint
+from synthmed.training.distance import joint_planes, slice_distance
+from synthmed.training.feed import Feed
+from synthmed.training.run import Run
+
+DRAWN_AT_ONCE = 32
+# Items of the distance have seeds of their own, so that no set that is generated later was the one chosen by.
+FIRST_SEED = 2**40
+
+
+class Choice:
+    """Measures the averaged generator against validation patients and keeps the best one of a run.
+
+    Args:
+        run: The run.
+        store: Its store; without validation patients nothing is measured and the last checkpoint counts.
+        feed: Tells the networks of slices.
+        draw: The engine's `draw`.
+    """
+
+    def __init__(self, run: Run, store: Store, feed: Feed, draw: Callable[..., dict[str, np.ndarray]]):
+        self.run = run
+        self.store = store
+        self.feed = feed
+        self.draw = draw
+        held_out = store.indices("val")
+        count = min(run.options.distance_slices, len(held_out))
+        self.indices = held_out[np.linspace(0, len(held_out) - 1, count).astype(int)] if count else held_out
+        remove_leftovers(run.best_folder)
+
+    def measure(self) -> dict[str, float]:
+        """Return the distance of as many generated slices, by the names of the log; nothing without patients for it."""
+        if not len(self.indices):
+            return {}
+        store, classes = self.store, len(self.store.classes)
+        images, labels = self._drawn()
+        real = None if images is None else store.images(self.indices)
+        reference = joint_planes(real, store.labels(self.indices), classes)
+        distances = slice_distance(reference, joint_planes(images, labels, classes))
+        return {"distance" if name == "mean" else f"distance_{name}": value for name, value in distances.items()}
+
+    def keep_if_best(self, distance: float, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bool:
+        """Keep the averaged generator where no earlier one was as near; tell whether it was kept.
+
+        Args:
+            distance: Of this generator.
+            arrays: The engine's state.
+            state: What the checkpoint of this step says of itself.
+        """
+        kept = list_checkpoints(self.run.best_folder)
+        if any(checkpoint.state["distance"] <= distance for checkpoint in kept):
+            return False
+        average = {name: value for name, value in arrays.items() if name.startswith("average/")}
+        path = save_checkpoint(self.run.best_folder, average, state | {"distance": distance}, keep=len(kept) + 1)
+        for checkpoint in kept:
+            if checkpoint.path != path:
+                shutil.rmtree(checkpoint.path, ignore_errors=True)
+        return True
+
+    def _drawn(self) -> tuple[np.ndarray | None, np.ndarray]:
+        parts = []
+        for start in range(0, len(self.indices), DRAWN_AT_ONCE):
+            # The last batch is padded: one size is compiled once.
+            places = np.minimum(np.arange(start, start + DRAWN_AT_ONCE), len(self.indices) - 1)
+            told = self.feed.told(self.indices[places])
+            drawn = {"mask": told["label"]} | self.draw(FIRST_SEED + places, told)
+            parts.append({name: value[: len(self.indices) - start] for name, value in drawn.items()})
+        images = np.concatenate([part["image"] for part in parts]) if "image" in parts[0] else None
+        return images, np.concatenate([part["mask"] for part in parts])

@@ -1,0 +1,222 @@
+"""Every function that can lie on a differentiated path against finite differences; one without a case fails."""
+
+import importlib.util
+import inspect
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from synthmed.layers import fir
+
+AUGMENTATION = "synthmed.training.augmentation"
+HAS_AUGMENTATION = importlib.util.find_spec(AUGMENTATION) is not None
+PACKAGES = ("synthmed.layers", "synthmed.models", "synthmed.training")
+
+IMAGE = (2, 6, 4, 3)
+
+# "module.function" below synthmed: calls with tensors of the given shapes. Several calls of one function are a list.
+CASES = {
+    "layers.fir.blur": [(lambda fir, x: fir.blur(x, padding=(2, 1)), [IMAGE])],
+    "layers.fir.downsample": [(lambda fir, x: fir.downsample(x), [IMAGE])],
+    "layers.fir.upsample": [(lambda fir, x: fir.upsample(x), [IMAGE])],
+    "layers.modulated_conv.kernel_of_transpose": [(lambda conv, x: conv.kernel_of_transpose(x), [(3, 3, 2, 4)])],
+    "models.synthesis.leaky_clip": [(lambda synthesis, x: synthesis.leaky_clip(x), [IMAGE])],
+    "training.drawing.mixed_styles": [(lambda drawing, z, other: styles_of(drawing, z, other), [(3, 4), (3, 4)])],
+    "training.losses.generator_loss": [(lambda losses, x: losses.generator_loss(x), [(5,)])],
+    "training.losses.discriminator_loss": [(lambda losses, x, y: losses.discriminator_loss(x, y), [(5,), (5,)])],
+    "training.losses.relativistic_generator_loss": [
+        (lambda losses, x, y: losses.relativistic_generator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.relativistic_discriminator_loss": [
+        (lambda losses, x, y: losses.relativistic_discriminator_loss(x, y), [(5,), (5,)])
+    ],
+    "training.losses.mismatch_loss": [
+        (lambda losses, x: losses.mismatch_loss(x, np.array([1.0, 0.0, 1.0, 1.0, 0.0])), [(5,)])
+    ],
+    "training.losses.r1_penalty": [(lambda losses, x: losses.r1_penalty(x, 0.7), [IMAGE])],
+    "training.losses.path_lengths": [(lambda losses, x: losses.path_lengths(x), [(3, 4, 5)])],
+    "training.losses.path_weights": [(lambda losses, x: losses.path_weights(x), [IMAGE])],
+    "training.losses.path_penalty": [(lambda losses, x: losses.path_penalty(x, 0.3), [(5,)])],
+    "training.planes.hide_masks": [
+        (lambda planes, x: planes.hide_masks(x, np.array([1.0, 0.0]), image_channels=1), [IMAGE])
+    ],
+    "training.planes.soften": [(lambda planes, x: planes.soften(x), [IMAGE])],
+    "training.planes.real_planes": [
+        (lambda planes, x, y: planes.real_planes(x, y, variant="base"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda planes, x, y: planes.real_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda planes, y: planes.real_planes(None, y, variant="mask"), [(2, 6, 4, 2)]),
+    ],
+    "training.planes.judged_planes": [
+        (lambda planes, x, y: planes.judged_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda planes, x: planes.judged_planes(x, None, variant="base"), [IMAGE]),
+    ],
+}
+
+# What no gradient passes through, and why.
+EXEMPT = {
+    "layers.counter_random.bits": "integers",
+    "layers.counter_random.normal": "follows from integers",
+    "layers.counter_random.threefry2x32": "integers",
+    "layers.counter_random.uniform": "follows from integers",
+    "layers.precision.at_least_float32": "returns a name",
+    "models.attributes.attribute_size": "returns a number",
+    "models.attributes.attribute_vector": "describes data; nothing is trained through it",
+    "models.attributes.shown_classes": "its input is integers",
+    "models.items.draw_items": "draws samples; nothing is trained through it",
+    "models.items.first_stream": "returns a number",
+    "models.items.item_latents": "follows from integers",
+    "models.items.item_noise": "follows from integers",
+    "models.items.item_number": "integers",
+    "models.pyramid.make_pyramid": "plans sizes",
+    "models.unet.levels_for": "plans sizes",
+    "training.augmentation.adaptive.adjust": "steers a probability; not differentiated",
+    "training.augmentation.adaptive.sign_mean": "counts signs; not differentiated",
+    "training.augmentation.pipeline.noise_shape": "returns a shape",
+    "training.augmentation.pipeline.numbers_shape": "returns a shape",
+    "training.losses.ema_decay": "works on plain numbers",
+    "training.losses.lazy_adam": "works on plain numbers",
+    "training.planes.signed_distance": "of real masks alone; nothing is trained through it",
+    "training.planes.one_hot_mask": "its input is integers",
+    "training.planes.split_planes": "gives samples out; nothing is trained through it",
+}
+
+
+def styles_of(drawing, z, other):
+    """Mix styles of a small generator, anew for each call so that the average it remembers starts from zero."""
+    from synthmed.models.generators import SliceGenerator
+
+    keras.utils.set_random_seed(0)
+    sizes = {"size": (32, 32), "channels": 1, "classes": 2, "z_dim": 4, "w_dim": 4, "mapping_layers": 1}
+    generator = SliceGenerator(variant="base", channel_base=32, channel_max=16, precision="float64", **sizes)
+    cut = np.array([1, 3, generator.num_ws], np.int32)
+    mixed = drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
+    # What it says of the mean w beside the styles is remembered, not differentiated.
+    return mixed[0] if isinstance(mixed, tuple) else mixed
+
+
+def on_the_path(modules) -> dict:
+    """Return the public functions of modules that compute with Keras: {"module.name": function}."""
+    return {
+        name: value
+        for name, value in modules.items()
+        if inspect.isfunction(value) and any(one is ops for one in vars(sys.modules[value.__module__]).values())
+    }
+
+
+def augmented(planes, numbers, noise, *names, probability=1.0):
+    from synthmed.training.augmentation import augment
+
+    return augment(planes, image_planes=2, operations=names, probability=probability, numbers=numbers, noise=noise)
+
+
+def augmentation_inputs(differences, shape=(3, 12, 12, 4)):
+    from synthmed.training.augmentation import noise_shape, numbers_shape
+
+    numbers = differences.random.uniform(size=numbers_shape(shape[0]))
+    noise = differences.random.standard_normal(noise_shape(*shape[:3], 2))
+    return differences.normal(shape), ops.cast(numbers, "float64"), ops.cast(noise, "float64")
+
+
+def operations():
+    if not HAS_AUGMENTATION:
+        return []
+    from synthmed.training.augmentation import ADA_OPERATIONS, AUGMENTATIONS, DIFF_OPERATIONS
+
+    return [(name,) for name in AUGMENTATIONS] + [ADA_OPERATIONS, DIFF_OPERATIONS]
+
+
+def functions_reached(call) -> set:
+    """Return the (file, name) of every Python function that is entered while `call` runs."""
+    reached = set()
+
+    def note(frame, event, _):
+        if event == "call":
+            reached.add((frame.f_code.co_filename, frame.f_code.co_name))
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return reached
+
+
+def test_every_function_has_a_case(public_objects, differences):
+    """A user would train through a function whose gradient nobody has checked."""
+    found = on_the_path(public_objects(*PACKAGES))
+    assert {"layers.fir.blur", "training.losses.r1_penalty"} <= found.keys(), "the search for functions finds too few"
+    reached = set()
+    if HAS_AUGMENTATION:
+        inputs = augmentation_inputs(differences)
+        # Each operation has a case below, which checks whatever it calls.
+        reached = functions_reached(lambda: [augmented(*inputs, *names) for names in operations()])
+    missing = sorted(
+        name
+        for name, function in found.items()
+        if name not in CASES | EXEMPT and (function.__code__.co_filename, function.__code__.co_name) not in reached
+    )
+    where = os.path.relpath(__file__)
+    assert missing == [], f"add each to CASES in {where}, or with its reason to EXEMPT: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, number) for name in CASES for number in range(len(CASES[name]))])
+def test_gradients_equal_finite_differences(name, number, differences):
+    """A user would train with wrong gradients and see only that the samples are bad."""
+    call, shapes = CASES[name][number]
+    module = importlib.import_module(f"synthmed.{name.rpartition('.')[0]}")
+    inputs = [differences.normal(shape) for shape in shapes]
+    groups = {f"input {position}": [one] for position, one in enumerate(inputs)}
+    # Reading a variable makes a tensor of it: these functions are given tensors in training.
+    differences.first_order(lambda: call(module, *(one.value() for one in inputs)), groups)
+    differences.second_order(lambda: call(module, *(one.value() for one in inputs)), groups, inputs)
+
+
+@pytest.mark.skipif(not HAS_AUGMENTATION, reason="there is no augmentation")
+@pytest.mark.parametrize(
+    "names", operations(), ids=lambda names: names[0] if len(names) == 1 else f"{len(names)} of them"
+)
+@pytest.mark.parametrize("probability", [1.0, 0.5])
+def test_augmentation_gradients_equal_finite_differences(names, probability, differences):
+    """A user of augmentation would regularise with a wrong R1 and teach the generator along wrong gradients."""
+    planes, numbers, noise = augmentation_inputs(differences)
+
+    def outputs():
+        return augmented(planes.value(), numbers, noise, *names, probability=probability)
+
+    differences.first_order(outputs, {"planes": [planes]})
+    differences.second_order(outputs, {"planes": [planes]}, [planes])
+
+
+def in_float32(function):
+    """Pass float64 through a function that computes in float32, as resizing does whatever it is given."""
+    return lambda image: ops.cast(function(ops.cast(image, "float32")), "float64")
+
+
+MATRIX = np.array([[0.5, 0.1, 0.3, -0.1, 0.5, 0.2, 0, 0]] * 2, np.float32)
+RESIZES = {
+    "ours": fir.upsample,
+    "bilinear resize": lambda image: ops.image.resize(image, (9, 7), interpolation="bilinear"),
+    "affine transform": lambda image: ops.image.affine_transform(image, MATRIX, interpolation="bilinear"),
+}
+
+
+@pytest.mark.parametrize("name", RESIZES)
+def test_the_suite_sees_the_gradients_that_are_known_to_be_wrong(name, differences):
+    """A user would trust a suite that passes whatever it is given."""
+    image = differences.normal(IMAGE)
+    # A step and a tolerance for the rounding of float32; the known faults are far above it.
+    differences.steps, differences.tolerance = (1e-2,), 1e-2
+
+    def compare():
+        differences.first_order(lambda: in_float32(RESIZES[name])(image.value()), {"image": [image]})
+        differences.second_order(lambda: in_float32(RESIZES[name])(image.value()), {"image": [image]}, [image])
+
+    if name == "ours":
+        compare()
+    else:
+        with pytest.raises(AssertionError, match="finite differences give"):
+            compare()

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from scipy.stats import wasserstein_distance
+
+from synthmed.training import distance
+from synthmed.training.distance import joint_planes, slice_distance
+
+
+def slices(seed, count=96, shift=0.0):
+    random = np.random.default_rng(seed)
+    smooth = gaussian_filter(random.standard_normal((count, 64, 48, 2)), (0, 4, 4, 0)) * 10
+    return (smooth + 0.3 * random.standard_normal((count, 64, 48, 2)) + shift).astype(np.float32)
+
+
+def test_same_distribution_is_nearer_than_a_changed_one():
+    """A user would keep a checkpoint at random."""
+    reference = slices(0)
+    floor = slice_distance(reference, slices(1))["mean"]
+    blurred = gaussian_filter(slices(1), (0, 1, 1, 0))
+    for changed in (slices(1, shift=1.0), blurred, np.repeat(slices(1, 1), 96, axis=0)):
+        assert slice_distance(reference, changed.astype(np.float32))["mean"] > 2 * floor
+
+
+def test_blur_shows_at_the_fine_level_and_a_shift_at_the_coarse_one():
+    """A user would not see from the log what is wrong with the images."""
+    reference = slices(0)
+    blurred = slice_distance(reference, gaussian_filter(slices(1), (0, 1, 1, 0)).astype(np.float32))
+    shifted = slice_distance(reference, slices(1, shift=1.0))
+    assert list(blurred) == ["mean", "48", "24"]
+    assert blurred["48"] > 5 * blurred["24"]
+    assert shifted["24"] > 5 * shifted["48"]
+
+
+@given(scale=st.floats(0.01, 100))
+@settings(max_examples=5, deadline=None)
+def test_units_of_a_plane_do_not_matter(scale):
+    """A user's masks would count for nothing beside images, or the other way round."""
+    plain = slice_distance(slices(0, 16), slices(1, 16))["mean"]
+    scaled = slice_distance(slices(0, 16) * np.float32(scale), slices(1, 16) * np.float32(scale))["mean"]
+    assert scaled == pytest.approx(plain, rel=0.02)
+
+
+def test_one_direction_is_scipys_wasserstein_distance(monkeypatch):
+    """A user would compare figures that are no Wasserstein distance."""
+    monkeypatch.setattr(distance, "PATCH", 1)
+    monkeypatch.setattr(distance, "DIRECTIONS", 1)
+    random = np.random.default_rng(0)
+    first = random.standard_normal((200, 16, 16, 1)).astype(np.float32)
+    second = first * 2 + 1
+    found = slice_distance(first, second)["mean"]
+    mean, deviation = first.mean(), first.std()
+    expected = wasserstein_distance((first.ravel() - mean) / deviation, (second.ravel() - mean) / deviation)
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_joint_planes_hold_image_and_one_hot_mask():
+    """A user would choose a generator whose images do not follow their masks."""
+    labels = np.array([[[0, 1], [2, 0]]])
+    planes = joint_planes(np.full((1, 2, 2, 1), 7.0, np.float32), labels, 3)
+    np.testing.assert_array_equal(planes[0, 0, 1], [7, 0, 1, 0])
+    np.testing.assert_array_equal(joint_planes(None, labels, 3)[0, 1, 0], [0, 0, 1])
