@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
 CLASSES = 2
 
 
-def make_options(name: str, *, variant: str, precision: str):
+def make_options(name: str, *, variant: str, precision: str, augment: str = "none"):
     """Return resolved `TrainOptions` of a size in `SIZES`."""
     from synthmed.training.options import TrainOptions, resolve
 
@@ -30,6 +30,7 @@ def make_options(name: str, *, variant: str, precision: str):
         variant=variant,
         batch=chosen["batch"],
         precision=precision,
+        augment=augment,
         channel_base=chosen["channel_base"],
         channel_max=chosen["channel_max"],
         z_dim=chosen["z"],

@@ -41,13 +41,16 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="64")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--variant", choices=["base", "mask", "cond"], default="base")
+    parser.add_argument("--augment", choices=["none", "diff", "ada"], default="none")
     parser.add_argument("--rounds", type=int, default=8, help="how often each phase and each operation is timed")
     arguments = parser.parse_args()
-    options = make_options(arguments.size, variant=arguments.variant, precision=arguments.precision)
+    options = make_options(
+        arguments.size, variant=arguments.variant, precision=arguments.precision, augment=arguments.augment
+    )
     engine, batch = make_engine(options, arguments.size)
     phases = record_phases(engine)
     engine.step(0, batch)
-    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every)
+    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every or 1)
     for number in range(1, cycle):
         engine.step(number, batch)
     memory = peak_gib()
@@ -59,6 +62,7 @@ def main() -> None:
             "size": arguments.size,
             "variant": arguments.variant,
             "precision": arguments.precision,
+            "augment": arguments.augment,
             "batch": options.batch,
             "rounds": arguments.rounds,
             **measured.report(options.batch),

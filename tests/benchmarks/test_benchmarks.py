@@ -24,7 +24,7 @@ def test_gan_step_measures_every_phase_against_its_bound():
     assert {name: phase["per_step"] for name, phase in found["phases"].items()} == {
         "main": 1,
         "path": 0.25,
-        "r1": 0.0625,
+        "penalty": 0.0625,
         "average": 1,
     }
 
