@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
 CLASSES = 2
 
 
-def make_options(name: str, *, variant: str, precision: str):
+def make_options(name: str, *, variant: str, precision: str, augment: str = "none"):
     """Return resolved `TrainOptions` of a size in `SIZES`."""
     from synthmed.training.options import TrainOptions, resolve
 
@@ -30,6 +30,7 @@ def make_options(name: str, *, variant: str, precision: str):
         variant=variant,
         batch=chosen["batch"],
         precision=precision,
+        augment=augment,
         channel_base=chosen["channel_base"],
         channel_max=chosen["channel_max"],
         z_dim=chosen["z"],
@@ -44,38 +45,62 @@ class Interleaved:
 
     Args:
         counts: From operation to how often a step does it, as `operations.operations` returns it.
+        weights: From the name of a call to how often a step does it.
     """
 
-    def __init__(self, counts: Counter):
-        from operations import best_seconds
+    def __init__(self, counts: Counter, weights: dict[str, float]):
+        from operations import timer
 
         self.counts = counts
-        self._timers = {operation: best_seconds(operation) for operation in counts}
-        self._best = dict.fromkeys(counts, float("inf"))
-        self.calls: dict[str, list[float]] = {}
+        self.weights = weights
+        self.calls: dict[str, list] = {name: [] for name in weights}
+        self._timers = {operation: timer(operation) for operation in counts}
+        self._timings: dict[Any, list] = {operation: [] for operation in counts}
 
     def round(self, calls: dict[str, Callable[[], Any]]) -> None:
         """Time each call once and each operation once."""
+        from operations import timed
+
         for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            self.calls.setdefault(name, []).append(time.perf_counter() - begin)
+            self.calls[name].append(timed(call))
         for operation, timer in self._timers.items():
-            self._best[operation] = min(self._best[operation], timer())
+            self._timings[operation].append(timer())
 
-    @property
-    def bound(self) -> float:
-        """Seconds that the operations of a step take, each at its best time alone."""
-        return sum(count * self._best[operation] for operation, count in self.counts.items())
+    def report(self, items: int) -> dict[str, Any]:
+        """Return what a step costs and could cost.
 
-    @property
-    def gflop(self) -> float:
-        """Floating point operations of a step, in thousand millions."""
-        return sum(count * operation.gflop for operation, count in self.counts.items())
+        Args:
+            items: What a step does so many of.
 
-    def total(self, weights: dict[str, float], reduce: Callable[[list[float]], float] = statistics.median) -> float:
-        """Seconds of a step: the median (or another figure) of each call times how often a step does it."""
-        return sum(weight * reduce(self.calls[name]) for name, weight in weights.items())
+        Returns:
+            `*_best` is from the shortest of the rounds, as the bound is, and without it from the median round.
+            `processor_*` counts seconds on all cores together, best of the rounds.
+        """
+        typical, best = self._step(statistics.median, "wall"), self._step(min, "wall")
+        processor, bound = self._step(min, "processor"), self._bound("wall")
+        return {
+            "per_second": items / typical,
+            "per_second_best": items / best,
+            "step_ms": 1e3 * typical,
+            "step_ms_best": 1e3 * best,
+            "bound_ms": 1e3 * bound,
+            "share": bound / typical,
+            "share_best": bound / best,
+            "processor_ms": 1e3 * processor,
+            "processor_bound_ms": 1e3 * self._bound("processor"),
+            "processor_share": self._bound("processor") / processor,
+            "gflop": sum(count * operation.gflop for operation, count in self.counts.items()),
+        }
+
+    def _step(self, reduce: Callable[[list[float]], float], clock: str) -> float:
+        parts = {name: reduce([getattr(timing, clock) for timing in found]) for name, found in self.calls.items()}
+        return sum(weight * parts[name] for name, weight in self.weights.items())
+
+    def _bound(self, clock: str) -> float:
+        return sum(
+            self.counts[operation] * min(getattr(timing, clock) for timing in found)
+            for operation, found in self._timings.items()
+        )
 
 
 def since_start() -> float:

@@ -10,8 +10,6 @@ the format that the step uses for it, taken in turn with the phases.
 import argparse
 import math
 import os
-import statistics
-from collections import Counter
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -43,42 +41,34 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="64")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--variant", choices=["base", "mask", "cond"], default="base")
+    parser.add_argument("--augment", choices=["none", "diff", "ada"], default="none")
     parser.add_argument("--rounds", type=int, default=8, help="how often each phase and each operation is timed")
     arguments = parser.parse_args()
-    options = make_options(arguments.size, variant=arguments.variant, precision=arguments.precision)
+    options = make_options(
+        arguments.size, variant=arguments.variant, precision=arguments.precision, augment=arguments.augment
+    )
     engine, batch = make_engine(options, arguments.size)
     phases = record_phases(engine)
     engine.step(0, batch)
-    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every)
+    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every or 1)
     for number in range(1, cycle):
         engine.step(number, batch)
     memory = peak_gib()
     weights = {name: phase.count / cycle for name, phase in phases.items()}
     measured = measure(phases, weights, arguments.rounds)
-    typical, best = measured.total(weights), measured.total(weights, min)
     emit(
         {
             "benchmark": "gan_step",
             "size": arguments.size,
             "variant": arguments.variant,
             "precision": arguments.precision,
+            "augment": arguments.augment,
             "batch": options.batch,
             "rounds": arguments.rounds,
-            "images_per_second": options.batch / typical,
-            "images_per_second_best": options.batch / best,
-            "step_ms": 1e3 * typical,
-            "step_ms_best": 1e3 * best,
-            "bound_ms": 1e3 * measured.bound,
-            "share": measured.bound / typical,
-            "share_best": measured.bound / best,
-            "gflop": measured.gflop,
+            **measured.report(options.batch),
             "phases": {
-                name: {
-                    "per_step": weight,
-                    "ms": 1e3 * statistics.median(measured.calls[name]),
-                    "ms_best": 1e3 * min(measured.calls[name]),
-                }
-                for name, weight in weights.items()
+                name: {"per_step": weights[name], "ms_best": 1e3 * min(timing.wall for timing in found)}
+                for name, found in measured.calls.items()
             },
             "first_step_s": first_step,
             "peak_memory_gib": memory,
@@ -133,8 +123,7 @@ def measure(phases: dict[str, Phase], weights: dict[str, float], rounds: int) ->
     functions = [
         (phase.function.get_concrete_function(*phase.arguments), weights[name]) for name, phase in called.items()
     ]
-    counts: Counter = operations(functions)
-    measured = Interleaved(counts)
+    measured = Interleaved(operations(functions), {name: weights[name] for name in called})
     for _ in range(rounds):
         measured.round({name: phase.again for name, phase in called.items()})
     return measured

@@ -8,7 +8,6 @@ mapping, truncation, synthesis, class indices; with fresh weights, of which the 
 
 import argparse
 import os
-import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -39,10 +38,9 @@ def main() -> None:
     first_batch = since_start()
     seed, psi = tf.constant(seeds, tf.int64), tf.fill([arguments.batch], PSI)
     function = tf.function(bundle.sample).get_concrete_function(seed, psi)
-    measured = Interleaved(operations([(function, 1)]))
+    measured = Interleaved(operations([(function, 1)]), {"sample": 1.0})
     for _ in range(arguments.rounds):
         measured.round({"sample": lambda: sampler.sample(seeds, PSI)})
-    times = measured.calls["sample"]
     emit(
         {
             "benchmark": "generation",
@@ -51,14 +49,7 @@ def main() -> None:
             "precision": arguments.precision,
             "batch": arguments.batch,
             "rounds": arguments.rounds,
-            "slices_per_second": arguments.batch / statistics.median(times),
-            "slices_per_second_best": arguments.batch / min(times),
-            "batch_ms": 1e3 * statistics.median(times),
-            "batch_ms_best": 1e3 * min(times),
-            "bound_ms": 1e3 * measured.bound,
-            "share": measured.bound / statistics.median(times),
-            "share_best": measured.bound / min(times),
-            "gflop": measured.gflop,
+            **measured.report(arguments.batch),
             "first_batch_s": first_batch,
             "peak_memory_gib": peak_gib(),
         }

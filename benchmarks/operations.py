@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -82,8 +82,22 @@ def operations(functions: Iterable[tuple[Any, float]]) -> Counter:
     return counts
 
 
-def best_seconds(operation: Operation, *, seconds: float = 0.05) -> Callable[[], float]:
-    """Return a function that times an operation: seconds for one execution of it alone.
+class Timing(NamedTuple):
+    """How long something took: on the clock, and on all cores together (which other programs do not add to)."""
+
+    wall: float
+    processor: float
+
+
+def timed(call: Callable[[], Any], *, repeats: int = 1) -> Timing:
+    """Time a call that does something `repeats` times over: seconds for one."""
+    wall, processor = time.perf_counter(), time.process_time()
+    call()
+    return Timing((time.perf_counter() - wall) / repeats, (time.process_time() - processor) / repeats)
+
+
+def timer(operation: Operation, *, seconds: float = 0.05) -> Callable[[], Timing]:
+    """Return a function that times one execution of an operation alone.
 
     The graph does it many times over, one after the other, so that the price of calling a function does not count.
 
@@ -94,18 +108,10 @@ def best_seconds(operation: Operation, *, seconds: float = 0.05) -> Callable[[],
     inputs = [tf.cast(tf.random.normal(shape), operation.dtype) for shape in operation.shapes]
     once = _repeated(operation, 1)
     once(inputs)
-    begin = time.perf_counter()
-    once(inputs)
-    repeats = max(1, min(100, round(seconds / (time.perf_counter() - begin))))
+    repeats = max(1, min(100, round(seconds / timed(lambda: once(inputs)).wall)))
     many = _repeated(operation, repeats) if repeats > 1 else once
     many(inputs)
-
-    def measure() -> float:
-        start = time.perf_counter()
-        many(inputs)
-        return (time.perf_counter() - start) / repeats
-
-    return measure
+    return lambda: timed(lambda: many(inputs), repeats=repeats)
 
 
 def _repeated(operation: Operation, repeats: int):

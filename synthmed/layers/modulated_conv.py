@@ -14,7 +14,9 @@ class ModulatedConv2D(keras.layers.Layer):
 
     StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, equations 1 to 3) scales the kernel of each sample by its style
     and divides each output filter by its norm. Scaling the activations before the shared convolution, and dividing
-    after it, is the same function: no kernel a sample has to be built and no grouped convolution is needed.
+    after it, is the same function: no kernel a sample has to be built and no grouped convolution is needed. A kernel
+    of 1 is small enough to be built a sample: it is then one matrix product a sample, with no pass over the pixels
+    but its own.
 
     Args:
         filters: Number of output channels.
@@ -71,6 +73,8 @@ class ModulatedConv2D(keras.layers.Layer):
 
     def call(self, inputs, style):
         style = ops.cast(style, self.variable_dtype)
+        if self.kernel_size == 1:
+            return self._pointwise(inputs, style)
         # The filter after zero insertion spreads each value over four pixels; its gain belongs to the kernel.
         scale = self.kernel_scale * self.gain * (4.0 if self.upsample else 1.0)
         kernel = ops.cast(self.kernel * scale, self.compute_dtype)
@@ -83,6 +87,15 @@ class ModulatedConv2D(keras.layers.Layer):
             outputs = outputs * ops.cast(self.demodulation(style), self.compute_dtype)[:, None, None, :]
         # After demodulation, which commutes with it, so that the product runs over the pixels once.
         return blur(outputs, padding=(1, 1)) if self.upsample else outputs
+
+    def _pointwise(self, inputs, style):
+        batch, height, width, channels = ops.shape(inputs)
+        kernels = style[:, :, None] * (self.kernel[0, 0] * (self.kernel_scale * self.gain))
+        if self.demodulate:
+            kernels = kernels * self.demodulation(style)[:, None, :]
+        pixels = ops.reshape(inputs, (batch, height * width, channels))
+        outputs = ops.matmul(pixels, ops.cast(kernels, self.compute_dtype))
+        return ops.reshape(outputs, (batch, height, width, self.filters))
 
     def compute_output_shape(self, inputs_shape, style_shape=None):
         grow = 2 if self.upsample else 1
