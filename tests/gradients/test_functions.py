@@ -72,6 +72,7 @@ EXEMPT = {
     "models.attributes.shown_classes": "its input is integers",
     "models.items.draw_items": "draws samples; nothing is trained through it",
     "models.items.first_stream": "returns a number",
+    "models.items.item_attributes": "drawn from a table by integers",
     "models.items.item_latents": "follows from integers",
     "models.items.item_noise": "follows from integers",
     "models.items.item_number": "integers",

@@ -40,7 +40,8 @@ SCRIPT = textwrap.dedent(
     import numpy as np
     import tensorflow as tf
     from synthmed.data.store import Store
-        from synthmed.training.plan import execute, plan_training
+    from synthmed.training.options import TrainOptions
+    from synthmed.training.plan import execute, plan_training
     from synthmed.training.run import Run
 
     # Two steps of a tiny network take less time than their compilation.
