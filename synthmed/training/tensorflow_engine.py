@@ -13,18 +13,16 @@ import tensorflow as tf
 
 from synthmed.models.items import draw_items
 from synthmed.training import losses
-from synthmed.training.augmentation import adjust, noise_shape, numbers_shape
-from synthmed.training.drawing import Draw, mixed_styles
-from synthmed.training.forward import Chance, ForwardPass, Slices
+from synthmed.training.augmentation import adjust
+from synthmed.training.drawing import mixed_styles
+from synthmed.training.forward import ForwardPass, Slices
 from synthmed.training.networks import Networks
 from synthmed.training.options import TrainOptions
 from synthmed.training.planes import one_hot_mask, split_planes
 from synthmed.training.sharing import check_share
+from synthmed.training.tensorflow_adam import make_optimizer
+from synthmed.training.tensorflow_random import MAIN, PATH, PENALTY, StepNumbers
 
-# Each phase draws from a sequence of its own, so that switching one off does not change the others.
-MAIN, PATH, PENALTY = 0, 1, 2
-# The streams of a phase: latent codes and noise maps from 0, augmentations from here.
-AUGMENTATION_STREAM = 256
 # The sign of D(real) is averaged over about ten batches: that of one batch is mostly chance.
 SIGN_DECAY = 0.9
 
@@ -56,14 +54,15 @@ class TensorFlowEngine:
         self.path_batch = max(1, options.batch // options.path_batch_shrink)
         check_share(options, self.replicas)
         self.forward = ForwardPass(networks, options)
+        self.numbers = StepNumbers(options, networks.generator, self._share)
         with self.strategy.scope():
             self.path_mean = _scalar("path_mean")
             self.probability = _scalar("augment_probability", 1.0 if options.augment == "diff" else 0.0)
             self.sign_mean = _scalar("sign_mean")
             path_every = (options.path_every or 1) if options.path_weight else 0
             penalty_every = (options.r1_every or 1) if options.r1_gamma else 0
-            self.generator_optimizer = _optimizer(options.learning_rate, path_every, networks.generator)
-            self.discriminator_optimizer = _optimizer(options.learning_rate, penalty_every, networks.discriminator)
+            self.generator_optimizer = make_optimizer(options.learning_rate, path_every, networks.generator)
+            self.discriminator_optimizer = make_optimizer(options.learning_rate, penalty_every, networks.discriminator)
         self._rates = [_rate(options.learning_rate, every) for every in (path_every, penalty_every)]
         self.main = tf.function(self._main)
         self.path = tf.function(self._path)
@@ -150,8 +149,8 @@ class TensorFlowEngine:
     def _main_replica(self, batch, number):
         generator, discriminator = self.networks.generator, self.networks.discriminator
         slices = self._slices(batch)
-        draw = self._draw(number, MAIN, self.options.batch)
-        chances = [self._chance(number, MAIN, place, slices) for place in range(3)]
+        draw = self.numbers.draw(number, MAIN, self.options.batch)
+        chances = [self.numbers.chance(number, MAIN, place) for place in range(3)]
         with tf.GradientTape(persistent=True) as tape:
             verdicts = self.forward.verdicts(draw, slices, self.probability.value, chances)
             generator_loss = verdicts.generator_loss / self.replicas
@@ -173,10 +172,10 @@ class TensorFlowEngine:
         generator, options = self.networks.generator, self.options
         slices = self._slices(batch)
         condition = self.forward.condition(slices)
-        draw = self._draw(number, PATH, self.path_batch)
+        draw = self.numbers.draw(number, PATH, self.path_batch)
         planes = generator.image_channels + generator.mask_classes
         shape = (self.path_batch, *generator.size, planes)
-        directions = losses.path_weights(self._normal(shape, self._seed(number, PATH, len(draw.noise) + 4)))
+        directions = losses.path_weights(self.numbers.directions(number, shape))
         with tf.GradientTape() as outer:
             styles, _ = mixed_styles(generator, draw, slices.attributes)
             with tf.GradientTape() as inner:
@@ -200,11 +199,11 @@ class TensorFlowEngine:
         slices = self._slices(batch)
         shown = {"r1_penalty": forward.real(slices)}
         if options.loss == "relativistic":
-            shown["r2_penalty"], _ = forward.fake(self._draw(number, PENALTY, options.batch), slices)
+            shown["r2_penalty"], _ = forward.fake(self.numbers.draw(number, PENALTY, options.batch), slices)
         penalties = {}
         with tf.GradientTape() as outer:
             for place, (name, planes) in enumerate(shown.items()):
-                chance = self._chance(number, PENALTY, place, slices)
+                chance = self.numbers.chance(number, PENALTY, place)
                 planes = tf.stop_gradient(forward.shown(planes, slices, self.probability.value, chance))
                 with tf.GradientTape() as inner:
                     inner.watch(planes)
@@ -246,37 +245,6 @@ class TensorFlowEngine:
     def _slices(self, batch) -> Slices:
         return self.forward.slices({name: self._share(value) for name, value in batch.items()})
 
-    def _seed(self, number, phase: int, stream: int):
-        return tf.stack(
-            [tf.constant(self.options.seed * 2048 + phase * 512 + stream, tf.int64), tf.cast(number, tf.int64)]
-        )
-
-    def _normal(self, shape, seed):
-        return self._share(tf.random.stateless_normal(shape, seed=seed))
-
-    def _draw(self, number, phase: int, batch: int) -> Draw:
-        generator = self.networks.generator
-        z = self._normal((batch, generator.z_dim), self._seed(number, phase, 0))
-        z_mixed = self._normal((batch, generator.z_dim), self._seed(number, phase, 3))
-        mixes = tf.random.stateless_uniform((batch,), seed=self._seed(number, phase, 1)) < self.options.style_mixing
-        cut = tf.random.stateless_uniform(
-            (batch,), seed=self._seed(number, phase, 2), minval=1, maxval=generator.num_ws, dtype=tf.int32
-        )
-        noise = [
-            self._normal((batch, *size, 1), self._seed(number, phase, 4 + layer))
-            for layer, size in enumerate(generator.noise_sizes)
-        ]
-        return Draw(z, z_mixed, self._share(tf.where(mixes, cut, generator.num_ws)), noise)
-
-    def _chance(self, number, phase: int, place: int, slices: Slices) -> Chance | None:
-        """Return the random numbers that augment one of a phase's batches; None where nothing is augmented."""
-        if self.options.augment == "none":
-            return None
-        batch, stream = self.options.batch, AUGMENTATION_STREAM + 2 * place
-        uniform = tf.random.stateless_uniform(numbers_shape(batch), seed=self._seed(number, phase, stream))
-        shape = noise_shape(batch, *self.networks.generator.size, self.networks.generator.image_channels)
-        return Chance(self._share(uniform), self._normal(shape, self._seed(number, phase, stream + 1)))
-
 
 def _scalar(name: str, value: float = 0.0) -> keras.Variable:
     return keras.Variable(value, trainable=False, name=name, dtype="float32")
@@ -284,12 +252,6 @@ def _scalar(name: str, value: float = 0.0) -> keras.Variable:
 
 def _rate(learning_rate: float, every: int) -> float:
     return float(losses.lazy_adam(learning_rate, every or 10**9)["learning_rate"])
-
-
-def _optimizer(learning_rate: float, every: int, network: keras.Model) -> keras.optimizers.Optimizer:
-    optimizer = keras.optimizers.Adam(**losses.lazy_adam(learning_rate, every or 10**9), name="adam")
-    optimizer.build(network.trainable_variables)
-    return optimizer
 
 
 def _values(network: keras.Model) -> list:
