@@ -114,3 +114,15 @@ def eager():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def tf():
+    """TensorFlow, by which tests of layers and networks take gradients; under another backend they are skipped."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("takes gradients with TensorFlow")
+    import tensorflow
+
+    return tensorflow

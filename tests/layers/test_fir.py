@@ -2,7 +2,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -64,7 +63,7 @@ def test_a_constant_image_stays_constant_inside():
 @pytest.mark.parametrize(
     "function", [downsample, upsample, *(partial(blur, padding=pair) for pair in [(2, 2), (1, 1), (1, 2), (0, 3)])]
 )
-def test_gradient_is_the_transposed_matrix_and_so_is_its_own(function, size):
+def test_gradient_is_the_transposed_matrix_and_so_is_its_own(function, size, tf):
     """A user would train with wrong gradients: they are written by hand, as the filter that transposes this one."""
     count = size[0] * size[1]
     units = np.eye(count).reshape(count, *size, 1)
