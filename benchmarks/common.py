@@ -31,6 +31,7 @@ def make_options(name: str, *, variant: str, precision: str, augment: str = "non
         batch=chosen["batch"],
         precision=precision,
         augment=augment,
+        position=False,
         channel_base=chosen["channel_base"],
         channel_max=chosen["channel_max"],
         z_dim=chosen["z"],

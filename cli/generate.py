@@ -21,7 +21,7 @@ from .common import console, progress, seed_option
     type=click.Choice(["slice", "volume"]),
     default="slice",
     show_default=True,
-    help="What one case is: a slice, or a patient (of a generator that was trained with position=true).",
+    help="What one case is: a slice, or a patient (of a generator that is told positions).",
 )
 @click.option(
     "--format",

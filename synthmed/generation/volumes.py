@@ -28,7 +28,7 @@ def check_volumes(info: "BundleInfo", *, fmt: str) -> None:
         raise UserError("--unit volume has no --format png, which holds pictures: use nnunet or npz")
     if "position" not in info.told:
         raise UserError(
-            f"{info.name} does not know where a slice lies: --unit volume needs one trained with --set position=true"
+            f"{info.name} does not know where a slice lies: --unit volume needs one trained with position=true"
         )
     if any(template.slices is None for template in info.templates):
         raise UserError(f"{info.name} does not say how many slices its cases had: --unit volume needs it trained again")

@@ -37,7 +37,7 @@ class TrainOptions(BaseModel):
     mask_planes: Literal["one-hot", "softened", "distance"] = "softened"
     injection: Literal["concatenate", "modulate"] = "concatenate"
     mismatched: float = Field(0.0, ge=0, lt=1, description="Weight of real images with another slice's mask (cond).")
-    position: bool = Field(False, description="Tell the networks where a slice lies along its case.")
+    position: bool = Field(True, description="Tell the networks where a slice lies along its case.")
     shown: bool = Field(False, description="Tell the networks which classes a slice shows.")
 
     augment: Literal["none", "diff", "ada"] = "ada"

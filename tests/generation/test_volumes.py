@@ -97,7 +97,7 @@ def test_required_classes_are_somewhere_in_each_volume(sweeping, tmp_path):
 def test_what_cannot_be_a_volume_is_told(painter, sweeping, tmp_path):
     """Slices that do not belong together would be stacked and taken for a patient."""
     volume = {"count": 1, "unit": "volume"}
-    with pytest.raises(UserError, match="--set position=true"):
+    with pytest.raises(UserError, match="position=true"):
         generate(painter(), tmp_path / "set", **volume)
     with pytest.raises(UserError, match="png"):
         generate(sweeping, tmp_path / "set", fmt="png", **volume)

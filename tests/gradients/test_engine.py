@@ -33,6 +33,7 @@ def make_engine(**more):
         path_decay=PATH_DECAY,
         path_batch_shrink=2,
         augment="none",
+        position=False,
         **more,
     )
     options = resolve(options, size=SIZE)

@@ -35,6 +35,7 @@ def batch():
     return {
         "image": tf.constant(random.uniform(-1, 1, (BATCH, *SIZE, 1)), tf.float32),
         "label": tf.constant(random.integers(0, CLASSES, (BATCH, *SIZE)), tf.uint8),
+        "position": tf.constant(random.uniform(0, 1, BATCH), tf.float32),
     }
 
 

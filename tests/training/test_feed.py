@@ -25,7 +25,8 @@ def test_networks_are_told_of_the_slice_beside_it(store):
 
 def test_only_what_the_run_uses_is_in_a_batch(store):
     """A user would trace the graph anew, or leak labels into a run that must not see them."""
-    assert set(feed(store).batches(0).element_spec) == {"image", "label"}
+    assert set(feed(store, position=False).batches(0).element_spec) == {"image", "label"}
+    assert set(feed(store).batches(0).element_spec) == {"image", "label", "position"}
 
 
 def test_half_of_a_batch_is_unlabelled_and_shows_no_labels(store):
