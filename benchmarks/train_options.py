@@ -73,7 +73,7 @@ SPEED_KIMG = 0.8
 @click.command()
 @click.argument("store", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--kimg", default=15.0, show_default=True, help="Thousand images of each row.")
+@click.option("--kimg", default=15.0, show_default=True, help="Thousand images of each row, run and shown.")
 @click.option("--group", "groups", multiple=True, help="Only these groups.")
 @click.option("--row", "names", multiple=True, help="Only these rows.")
 @click.option("--seed", "seeds", multiple=True, type=int, help="Only these seeds.")
@@ -95,7 +95,7 @@ def main(
         for seed in (0,) if speed else (seed for seed in range(row.seeds) if not seeds or seed in seeds):
             folder = _folder(row, "speed" if speed else seed, out)
             _run(row, seed, store, out, SPEED_KIMG if speed else kimg, folder=folder)
-    _print(out, chosen)
+    _print(out, chosen, kimg)
 
 
 def _folder(row: Row, seed: int | str, out: Path) -> Path:
@@ -139,16 +139,17 @@ def measured(lines: list[dict[str, float]], kimg: float) -> dict[str, float]:
     }
 
 
-def _print(out: Path, rows: list[Row]) -> None:
+def _print(out: Path, rows: list[Row], most: float) -> None:
+    """Print what rows came to within `most` thousand images."""
     print("| | | images/s | nearest, equal images | kimg in equal minutes | nearest, equal minutes | p | sign of D |")
     print("|---|---|---|---|---|---|---|---|")
-    kimg, rate = 0.0, 1.0
+    kimg, rate = most, float("nan")
     for row in rows:
         runs = [lines for seed in range(row.seeds) if (lines := _lines(_folder(row, seed, out)))]
         if not runs:
             continue
         if row.baseline:
-            kimg, rate = min(lines[-1]["kimg"] for lines in runs), _rate(row, out)
+            kimg, rate = min(most, *(lines[-1]["kimg"] for lines in runs)), _rate(row, out)
         share = _rate(row, out) / rate
         # A faster row is not given more than it ran for: its figure is then a bound from above.
         bought = min(kimg, kimg * share) if np.isfinite(share) else kimg
