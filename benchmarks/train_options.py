@@ -43,29 +43,27 @@ class Row:
     baseline: bool = False
 
 
+ALONE = "--set position=false"
+MASK = f"--variant mask --augment ada {ALONE}"
+COND = f"--variant cond --augment ada {ALONE} --masks-from {{masks}}"
 ROWS = [
-    Row("augmentation", "none (the paper)", "--variant base --augment none", seeds=3, baseline=True),
-    Row("augmentation", "DiffAugment", "--variant base --augment diff", seeds=3),
-    Row("augmentation", "ADA", "--variant base --augment ada", seeds=3),
-    Row("conditions", "ADA, position told", "--variant base --augment ada --set position=true", seeds=3),
-    Row(
-        "conditions",
-        "ADA, position and classes told",
-        "--variant base --augment ada --set position=true --set shown=true",
-    ),
-    Row("conditions", "DiffAugment, position told", "--variant base --augment diff --set position=true"),
-    Row("loss", "ADA, relativistic, R1 + R2", "--variant base --augment ada --loss relativistic"),
-    Row("loss", "ADA, R1 at a tenth", "--variant base --augment ada --set r1_gamma=0.1"),
-    Row("format", "ADA in float32", "--variant base --augment ada --precision float32", seeds=3),
-    Row("masks", "one-hot", "--variant mask --augment ada --set mask_planes=one-hot"),
-    Row("masks", "softened", "--variant mask --augment ada --set mask_planes=softened", baseline=True),
-    Row("masks", "signed distance", "--variant mask --augment ada --set mask_planes=distance"),
-    Row("masks", "softened, position told", "--variant mask --augment ada --set position=true"),
-    Row("injection", "concatenated pyramid", "--variant cond --augment ada --masks-from {masks}", baseline=True),
-    Row(
-        "injection", "spatially adaptive", "--variant cond --augment ada --masks-from {masks} --set injection=modulate"
-    ),
-    Row("injection", "mismatched pairs", "--variant cond --augment ada --masks-from {masks} --set mismatched=0.5"),
+    Row("augmentation", "none (the paper)", f"--variant base --augment none {ALONE}", seeds=3, baseline=True),
+    Row("augmentation", "DiffAugment", f"--variant base --augment diff {ALONE}", seeds=3),
+    Row("augmentation", "ADA", f"--variant base --augment ada {ALONE}", seeds=3),
+    Row("conditions", "ADA, position told", "--variant base --augment ada", seeds=3),
+    Row("conditions", "ADA, position and classes told", "--variant base --augment ada --set shown=true"),
+    Row("conditions", "DiffAugment, position told", "--variant base --augment diff"),
+    Row("loss", "ADA, relativistic, R1 + R2", f"--variant base --augment ada {ALONE} --loss relativistic"),
+    Row("loss", "DiffAugment, position told, relativistic", "--variant base --augment diff --loss relativistic"),
+    Row("masks", "one-hot", f"{MASK} --set mask_planes=one-hot"),
+    Row("masks", "softened", f"{MASK} --set mask_planes=softened", baseline=True),
+    Row("masks", "signed distance", f"{MASK} --set mask_planes=distance"),
+    Row("masks", "softened, position told", "--variant mask --augment ada"),
+    Row("injection", "concatenated pyramid", COND, baseline=True),
+    Row("injection", "spatially adaptive", f"{COND} --set injection=modulate"),
+    Row("injection", "mismatched pairs", f"{COND} --set mismatched=0.5"),
+    Row("format", "bfloat16", "--variant base --augment diff --precision bfloat16", seeds=3, baseline=True),
+    Row("format", "float32", "--variant base --augment diff --precision float32", seeds=3),
 ]
 SPEED_KIMG = 0.8
 

@@ -30,7 +30,7 @@ RUNS = Path("runs")
 @click.option(
     "--augment",
     type=click.Choice(["none", "diff", "ada"]),
-    help="What the discriminator sees is augmented: never, always, or as much as it takes.  [default: ada]",
+    help="What the discriminator sees is augmented: never, always, or as much as it takes.  [default: diff]",
 )
 @click.option("--loss", type=click.Choice(["logistic", "relativistic"]), help="[default: logistic]")
 @click.option("--init-from", type=click.Path(), help="Start from the weights of this run, as far as shapes allow.")

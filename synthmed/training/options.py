@@ -40,7 +40,7 @@ class TrainOptions(BaseModel):
     position: bool = Field(True, description="Tell the networks where a slice lies along its case.")
     shown: bool = Field(False, description="Tell the networks which classes a slice shows.")
 
-    augment: Literal["none", "diff", "ada"] = "ada"
+    augment: Literal["none", "diff", "ada"] = "diff"
     augment_operations: tuple[str, ...] | None = None
     augment_target: float = Field(0.3, gt=-1, lt=1, description="Where the sign of D(real) is held (ada).")
     augment_kimg: float = Field(25.0, gt=0, description="Thousand images in which p could go from 0 to 1 (ada).")
