@@ -165,8 +165,8 @@ class Devices:
                 raise
             again = f"synthmed train --variant {options.variant} --out {run} --resume"
             raise UserError(
-                f"{self._lost(str(error))}; the last checkpoint of {run} is good: go on with `{again} --strategy "
-                f"workers` on all workers, or with `{again} --strategy one` on one"
+                f"{self._lost(str(error))}; go on from the last checkpoint of {run} (from the beginning, where there is "
+                f"none yet) with `{again} --strategy workers` on all workers, or with `{again} --strategy one` on one"
             ) from error
 
     def _lost(self, message: str) -> str:

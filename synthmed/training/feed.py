@@ -65,9 +65,8 @@ class Feed:
         ).map(self._told_of_unlabelled)
 
         def join(first: "dict[str, tf.Tensor]", second: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
-            # One labelled, one not: any n-th part of a batch then has both.
-            order = np.argsort(np.concatenate([np.arange(size) for size in (self.options.batch - count, count)]))
-            return {key: tf.gather(tf.concat([first[key], second[key]], axis=0), order) for key in first}
+            # In two blocks: replicas and the groups of the minibatch statistic take every n-th slice, and get of both.
+            return {key: tf.concat([first[key], second[key]], axis=0) for key in first}
 
         return tf.data.Dataset.zip((labelled, images)).map(join)
 

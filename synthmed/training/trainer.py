@@ -151,7 +151,9 @@ class Trainer:
             self.report(*clock.progress(options), f"{self.shown / 1000:.1f} kimg")
 
     def _log(self, journal: Journal, values: dict[str, float], since: tuple[int, float]) -> None:
-        rate = (self.clock.step - since[0]) * self.options.batch / max(self.clock.seconds - since[1], 1e-9)
+        elapsed = self.clock.seconds - since[1]
+        # The clock starts after a process's first step, which compiles the phases: that one has no rate.
+        rate = (self.clock.step - since[0]) * self.options.batch / elapsed if elapsed > 1e-3 else 0.0
         journal.line(
             self._where() | {"images_per_second": round(rate, 2), "memory_gib": round(resident_gib(), 3)} | values,
             shown=self.shown,

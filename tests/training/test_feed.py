@@ -32,7 +32,7 @@ def test_only_what_the_run_uses_is_in_a_batch(store):
 def test_half_of_a_batch_is_unlabelled_and_shows_no_labels(store):
     """A user's unlabelled images would be learnt as background."""
     batch = next(feed(store, store, shown=True).batches(0).as_numpy_iterator())
-    np.testing.assert_array_equal(batch["labelled"], [1, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(batch["labelled"], [1, 1, 1, 0, 0, 0])
     assert not batch["label"][batch["labelled"] == 0].any()
     assert (batch["shown"][batch["labelled"] == 0] == 0.5).all()
     assert batch["image"].shape == (6, *store.size, 2)
