@@ -165,7 +165,7 @@ class Devices:
                 raise
             again = f"synthmed train --variant {options.variant} --out {run} --resume"
             raise UserError(
-                f"{self._lost(str(error))}; go on from the last checkpoint of {run} (from the beginning, where there is "
+                f"{self._lost(str(error))}; go on from the last checkpoint of {run} (from the start, where there is "
                 f"none yet) with `{again} --strategy workers` on all workers, or with `{again} --strategy one` on one"
             ) from error
 
