@@ -1,10 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -42,34 +36,6 @@ def test_stopped_and_resumed_training_gives_the_weights_of_undisturbed_training(
     whole, cut = last_arrays(tmp_path / "whole"), last_arrays(tmp_path / "cut")
     assert whole.keys() == cut.keys()
     assert [name for name in whole if not np.array_equal(whole[name], cut[name])] == []
-
-
-@pytest.mark.slow
-def test_killed_training_resumes_to_the_same_weights(store, tmp_path):
-    """A user would lose a night's work to a power cut."""
-    script = textwrap.dedent(f"""
-        import sys
-        from pathlib import Path
-        from synthmed.data.store import Store
-        from synthmed.training.options import TrainOptions
-        from synthmed.training.plan import execute, plan_training
-        from synthmed.training.run import Run
-        out = Path(sys.argv[1])
-        begun = Run.open(out) if (out / "run.json").is_file() else None
-        options = TrainOptions(variant="base", kimg=0.3, checkpoint_seconds=0.2, **{SMALL!r})
-        execute(plan_training(out, options, Store.open({str(store.path)!r}), begun=begun), resume=True)
-    """)
-    cut = tmp_path / "cut"
-    first = subprocess.Popen([sys.executable, "-c", script, str(cut)])
-    while not list(cut.glob("checkpoints/step-*/state.json")) and first.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    for path in (cut, tmp_path / "whole"):
-        subprocess.run([sys.executable, "-c", script, str(path)], check=True)
-    whole, resumed = last_arrays(tmp_path / "whole"), last_arrays(cut)
-    assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
 
 
 def test_cond_trains_its_mask_generator_first_and_draws_pairs_by_itself(store, tmp_path):
