@@ -92,10 +92,9 @@ def attribute_table(store: Store) -> AttributeTable:
     """Count the training slices of a store, which must have some, by position and by what they show."""
     indices = store.indices("train")
     parts = np.minimum((store.slice_position[indices] * STEPS).astype(int), STEPS - 1)
-    shown = store.class_counts[indices, 1:] > 0
     found = Counter(
         (int(part), tuple(int(index) + 1 for index in np.flatnonzero(row)))
-        for part, row in zip(parts, shown, strict=True)
+        for part, row in zip(parts, store.slice_shown[indices], strict=True)
     )
     rows = sorted(found)
     return AttributeTable(

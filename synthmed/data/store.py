@@ -31,6 +31,7 @@ class Store:
         labelled: Whether its label maps are known; else they are all zero and mean nothing.
         class_counts: Pixels of each class in each slice, int64 `[slices, classes]`; all 0 where labels are not known.
         slice_position: Where each slice lies along its case, float32 `[slices]` in 0..1.
+        slice_shown: Which foreground classes each slice shows, float32 `[slices, classes - 1]` of 0 and 1.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
@@ -53,6 +54,7 @@ class Store:
         self._labels = [self._map(s.labels, (s.slices, *self.size), np.uint8) for s in manifest.shards]
         counts = self._map(CLASS_COUNTS, (self._count, len(self.classes)), np.int64)
         self.class_counts: np.ndarray = np.array(counts)
+        self.slice_shown: np.ndarray = (self.class_counts[:, 1:] > 0).astype(np.float32)
         self.slice_position: np.ndarray = np.concatenate(
             [(np.arange(case.slices, dtype=np.float32) + 0.5) / case.slices for case in manifest.cases]
         )
@@ -126,6 +128,11 @@ class Store:
     def training_hashes(self) -> list[str]:
         """Content hashes of the training cases, sorted."""
         return self.hashes("train")
+
+    @property
+    def held_out_hashes(self) -> set[str]:
+        """Content hashes of the validation and test cases: nothing may be taught by them."""
+        return {*self.hashes("val"), *self.hashes("test")}
 
     def templates(self) -> list[Template]:
         """Return geometry and intensity scale of each training case, in their order."""

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-PROJECTIONS = 128
 GRID = 16
 
 
@@ -23,23 +22,6 @@ def coarse_vectors(slices: NDArray[np.float32]) -> NDArray[np.float32]:
     summed = np.add.reduceat(np.add.reduceat(slices, rows[:-1], axis=1), columns[:-1], axis=2)
     area = np.outer(np.diff(rows), np.diff(columns))[None, :, :, None]
     return (summed / area).reshape(count, -1).astype(np.float32)
-
-
-def sliced_wasserstein(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int = 0) -> float:
-    """Return the sliced Wasserstein-1 distance of two sets of vectors (Rabin et al. 2011).
-
-    The mean over random directions of the one-dimensional distance, which is the area between two quantile functions.
-
-    Args:
-        first: `(n, features)`.
-        second: `(m, features)`.
-        seed: Of the directions.
-    """
-    directions = np.random.default_rng(seed).standard_normal((first.shape[1], PROJECTIONS))
-    directions /= np.linalg.norm(directions, axis=0)
-    levels = (np.arange(512) + 0.5) / 512
-    quantiles = [np.quantile(vectors @ directions, levels, axis=0) for vectors in (first, second)]
-    return float(np.abs(quantiles[0] - quantiles[1]).mean())
 
 
 def nearest_distances(samples: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.distances import coarse_vectors, nearest_distances, sliced_wasserstein
+from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.training.distance import sliced_wasserstein
 
 FEWEST = 10
 # A sample counts as suspiciously near where only this share of held-out real slices lies as near to a training slice.

@@ -5,7 +5,6 @@ from synthmed.layers.discriminator_block import DiscriminatorBlock
 from synthmed.layers.equalized_conv import EqualizedConv2D
 from synthmed.layers.fir import FIRBlur, FIRDownsample, FIRUpsample
 from synthmed.layers.mask_injection import MaskInjection
-from synthmed.layers.mask_modulation import MaskModulation
 from synthmed.layers.minibatch_stddev import MinibatchStddev
 from synthmed.layers.modulated_conv import ModulatedConv2D
 from synthmed.layers.noise import NoiseInjection
@@ -19,7 +18,6 @@ __all__ = [
     "FIRDownsample",
     "FIRUpsample",
     "MaskInjection",
-    "MaskModulation",
     "MinibatchStddev",
     "ModulatedConv2D",
     "NoiseInjection",

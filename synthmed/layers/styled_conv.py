@@ -7,12 +7,11 @@ from keras import ops
 
 from synthmed.layers.dense import EqualizedDense
 from synthmed.layers.mask_injection import MaskInjection
-from synthmed.layers.mask_modulation import MaskModulation
 from synthmed.layers.modulated_conv import ModulatedConv2D
 from synthmed.layers.noise import NoiseInjection
 from synthmed.layers.precision import at_least_float32
 
-INJECTIONS: dict[str, type[keras.layers.Layer]] = {"concatenate": MaskInjection, "modulate": MaskModulation}
+INJECTIONS = ("concatenate", "modulate")
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
@@ -22,8 +21,8 @@ class StyledConv2D(keras.layers.Layer):
     Args:
         filters: Number of output channels.
         upsample: Whether to double the size.
-        injection: How a mask enters before the activation: "concatenate" (`MaskInjection`), "modulate"
-            (`MaskModulation`), or None where there is no mask.
+        injection: How a mask enters before the activation: "concatenate" or "modulate", see `MaskInjection`;
+            None where there is no mask.
 
     Call arguments:
         inputs: `(batch, height, width, channels)`.
@@ -57,7 +56,8 @@ class StyledConv2D(keras.layers.Layer):
         self.noise.build(output_shape)
         self.mask_injection = None
         if self.injection is not None:
-            self.mask_injection = INJECTIONS[self.injection](gain=gain, dtype=self.dtype_policy, name="injection")
+            modulate = self.injection == "modulate"
+            self.mask_injection = MaskInjection(modulate=modulate, gain=gain, dtype=self.dtype_policy, name="injection")
             self.mask_injection.build(output_shape, condition_shape)
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 

@@ -13,7 +13,7 @@ from scipy.ndimage import convolve1d
 PATCH = 7
 PATCHES_A_SLICE = 32
 DIRECTIONS = 128
-QUANTILES = 256
+QUANTILES = 512
 SMALLEST = 16
 BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
@@ -33,6 +33,23 @@ def slice_distance(first: NDArray[np.float32], second: NDArray[np.float32], *, s
     for one, other in zip(_pyramid(first), _pyramid(second), strict=True):
         levels[str(min(one.shape[1:3]))] = _level_distance(one, other, seed)
     return {"mean": float(np.mean(list(levels.values()))), **levels}
+
+
+def sliced_wasserstein(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int = 0) -> float:
+    """Return the sliced Wasserstein-1 distance of two sets of vectors (Rabin et al. 2011).
+
+    The mean over random directions of the one-dimensional distance, which is the area between two quantile functions.
+
+    Args:
+        first: `(n, features)`.
+        second: `(m, features)`.
+        seed: Of the directions.
+    """
+    directions = np.random.default_rng(seed).standard_normal((first.shape[1], DIRECTIONS)).astype(first.dtype)
+    directions /= np.linalg.norm(directions, axis=0)
+    at = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    curves = [np.quantile(vectors @ directions, at, axis=0) for vectors in (first, second)]
+    return float(np.abs(curves[0] - curves[1]).mean())
 
 
 def joint_planes(images: NDArray | None, labels: NDArray, classes: int) -> NDArray[np.float32]:
@@ -62,12 +79,8 @@ def _level_distance(first: NDArray[np.float32], second: NDArray[np.float32], see
     # A plane that is flat at this level in all of the reference tells nothing by its scale.
     deviation = np.maximum(first.std(axis=(0, 1, 2)), 1e-3)
     random = np.random.default_rng(seed)
-    patches = [_patches((slices - mean) / deviation, random) for slices in (first, second)]
-    directions = random.standard_normal((patches[0].shape[1], DIRECTIONS)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=0)
-    at = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    curves = [np.quantile(part @ directions, at, axis=0) for part in patches]
-    return float(np.abs(curves[0] - curves[1]).mean())
+    one, other = (_patches((slices - mean) / deviation, random) for slices in (first, second))
+    return sliced_wasserstein(one, other, seed=seed)
 
 
 def _patches(slices: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:

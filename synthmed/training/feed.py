@@ -75,7 +75,7 @@ class Feed:
         return {
             "label": self.store.labels(indices),
             "position": self.store.slice_position[indices],
-            "shown": (self.store.class_counts[indices, 1:] > 0).astype(np.float32),
+            "shown": self.store.slice_shown[indices],
         }
 
     def _told(self, batch: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
@@ -85,7 +85,7 @@ class Feed:
         if self.options.position:
             parts["position"] = tf.gather(self.store.slice_position, batch["index"])
         if self.options.shown:
-            parts["shown"] = tf.gather((self.store.class_counts[:, 1:] > 0).astype(np.float32), batch["index"])
+            parts["shown"] = tf.gather(self.store.slice_shown, batch["index"])
         if self.unlabelled is not None:
             parts["labelled"] = tf.ones(batch["index"].shape)
         return parts
@@ -113,7 +113,7 @@ def _check_unlabelled(store: Store, unlabelled: Store) -> None:
         )
     if not len(unlabelled.indices("train")):
         raise UserError(f"{unlabelled.path} has no training slices: prepare it with --split 1,0,0")
-    if {*store.hashes("val"), *store.hashes("test")} & set(unlabelled.training_hashes):
+    if store.held_out_hashes & set(unlabelled.training_hashes):
         raise UserError(
             f"{unlabelled.path} holds patients that {store.path} keeps for validation or test: leave them out"
         )

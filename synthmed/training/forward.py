@@ -32,10 +32,10 @@ class Slices(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """The random numbers with which one batch is augmented: uniform ones, and normal ones for the noise operation."""
+    """The random numbers with which one batch is augmented: uniform ones, and normal ones where noise is added."""
 
     uniform: Any
-    normal: Any
+    normal: Any = None
 
 
 class Verdicts(NamedTuple):

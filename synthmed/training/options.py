@@ -68,6 +68,11 @@ class TrainOptions(BaseModel):
     unlabelled: str | None = Field(None, description="Store of images without label maps (base).")
     strategy: Literal["one", "mirrored", "workers"] = "one"
 
+    @property
+    def path_batch(self) -> int:
+        """Slices in a batch of path-length regularisation."""
+        return max(1, self.batch // self.path_batch_shrink)
+
     @field_validator("augment_operations")
     @classmethod
     def _known_operations(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:

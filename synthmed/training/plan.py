@@ -1,6 +1,5 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
-import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +124,8 @@ def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Prog
             trainer = Trainer(run, plan.store, devices=devices, progress=report)
         except UserError:
             if devices.chief and begins and plan.mask is None:
-                # Nothing was trained yet: a folder left behind would stand in the way of the corrected command.
-                shutil.rmtree(plan.path)
+                # Nothing was trained yet: a run left behind would stand in the way of the corrected command.
+                run.discard()
             raise
         return trainer.train()
 
@@ -157,8 +156,7 @@ def _check_sources(options: TrainOptions, store: Store) -> None:
 
 
 def _refuse_held_out(source: Run, store: Store) -> None:
-    held_out = set(store.hashes("val")) | set(store.hashes("test"))
-    if held_out & set(source.data.training_patients):
+    if store.held_out_hashes & set(source.data.training_patients):
         raise UserError(
             f"{source.path} was trained on patients that {store.path} keeps for validation or test: train another"
         )

@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from synthmed.training.checkpoint import Checkpoint, list_checkpoints
 from synthmed.training.options import TrainOptions
 
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
 MASK_GENERATOR = "mask-generator"
 
 
@@ -143,6 +145,15 @@ class Run:
         self.content = self.content.model_copy(update={"options": self.options})
         write_json(self.path / RUN_FILE, self.content.model_dump(mode="json"))
 
+    def discard(self) -> None:
+        """Remove what making the run wrote; anything else in the folder stays, and with it the folder."""
+        if self.has_adopted_masks:
+            shutil.rmtree(self.mask_generator)
+        for name in (RUN_FILE, LOCK_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     @property
     def checkpoint_folder(self) -> Path:
         """Where the checkpoints are."""
@@ -206,7 +217,7 @@ class Run:
         Raises:
             UserError: If another process holds it.
         """
-        with open(self.path / ".lock", "w") as file:
+        with open(self.path / LOCK_FILE, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -35,10 +35,9 @@ def check_share(options: TrainOptions, replicas: int) -> None:
     Raises:
         UserError: If it does not, or if that of the path length regulariser does not.
     """
-    path_batch = max(1, options.batch // options.path_batch_shrink)
-    if options.batch % replicas or path_batch % replicas:
+    if options.batch % replicas or options.path_batch % replicas:
         raise UserError(
-            f"a batch of {options.batch} (path length: {path_batch}) does not divide among {replicas} "
+            f"a batch of {options.batch} (path length: {options.path_batch}) does not divide among {replicas} "
             f"replicas: give --batch {options.path_batch_shrink * replicas} or a multiple of it"
         )
 

@@ -51,7 +51,6 @@ class TensorFlowEngine:
         self.options = options
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
-        self.path_batch = max(1, options.batch // options.path_batch_shrink)
         check_share(options, self.replicas)
         self.forward = ForwardPass(networks, options)
         self.numbers = StepNumbers(options, networks.generator, self._share)
@@ -59,7 +58,7 @@ class TensorFlowEngine:
             self.path_mean = _scalar("path_mean")
             self.probability = _scalar("augment_probability", 1.0 if options.augment == "diff" else 0.0)
             self.sign_mean = _scalar("sign_mean")
-            path_every = (options.path_every or 1) if options.path_weight else 0
+            path_every = options.path_every if options.path_weight else 0
             penalty_every = (options.r1_every or 1) if options.r1_gamma else 0
             self.generator_optimizer = make_optimizer(options.learning_rate, path_every, networks.generator)
             self.discriminator_optimizer = make_optimizer(options.learning_rate, penalty_every, networks.discriminator)
@@ -163,7 +162,7 @@ class TensorFlowEngine:
         return verdicts.report | {"mean_w": verdicts.mean_w}
 
     def _path(self, batch, number):
-        part = {name: value[: self.path_batch] for name, value in batch.items()}
+        part = {name: value[: self.options.path_batch] for name, value in batch.items()}
         report = self._on_all(self._path_replica, part, number)
         self.path_mean.assign(report.pop("path_mean"))
         return report
@@ -172,9 +171,9 @@ class TensorFlowEngine:
         generator, options = self.networks.generator, self.options
         slices = self._slices(batch)
         condition = self.forward.condition(slices)
-        draw = self.numbers.draw(number, PATH, self.path_batch)
+        draw = self.numbers.draw(number, PATH, self.options.path_batch)
         planes = generator.image_channels + generator.mask_classes
-        shape = (self.path_batch, *generator.size, planes)
+        shape = (self.options.path_batch, *generator.size, planes)
         directions = losses.path_weights(self.numbers.directions(number, shape))
         with tf.GradientTape() as outer:
             styles, _ = mixed_styles(generator, draw, slices.attributes)

@@ -65,10 +65,13 @@ class StepNumbers:
             phase: `MAIN` or `PENALTY`.
             place: Which of the phase's batches.
         """
-        if self.options.augment == "none":
+        operations = self.options.augment_operations or ()
+        if not operations:
             return None
         batch, stream = self.options.batch, AUGMENTATION + 2 * place
         uniform = tf.random.stateless_uniform(numbers_shape(batch), seed=self._seed(number, phase, stream))
+        if "noise" not in operations:
+            return Chance(self.share(uniform))
         shape = noise_shape(batch, *self.generator.size, self.generator.image_channels)
         return Chance(self.share(uniform), self._normal(shape, number, phase, stream + 1))
 

@@ -146,3 +146,12 @@ def test_a_template_writes_all_slices_where_their_case_lies(store):
     np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), [1.0, 1.0, 3.0])
     with pytest.raises(ValueError, match="slices"):
         template.volume(np.moveaxis(labels[1:], 0, 2), whole=True)
+
+
+def test_what_slices_show_and_who_is_held_out_follow_from_labels_and_splits(store):
+    """A user's networks would be told of classes that are not there, or taught by test patients."""
+    labels = store.labels(np.arange(len(store)))
+    for index in range(1, len(store.classes)):
+        np.testing.assert_array_equal(store.slice_shown[:, index - 1], (labels == index).any(axis=(1, 2)))
+    assert store.held_out_hashes == {case.hash for case in store.cases() if case.split != "train"}
+    assert not store.held_out_hashes & set(store.training_hashes)

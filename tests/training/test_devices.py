@@ -24,9 +24,8 @@ from synthmed.cli.main import main
 from synthmed.errors import UserError
 from synthmed.training.cluster import Cluster
 from synthmed.training.devices import Devices
-from synthmed.training.options import TrainOptions, resolve
+from synthmed.training.options import TrainOptions
 from synthmed.training.run import Run
-from synthmed.training.sharing import check_share
 
 # Two replicas of four slices each: whole groups of the minibatch standard deviation.
 SMALL = {"batch": 8, "channel_base": 128, "channel_max": 16, "mapping_layers": 2, "precision": "float32", "seed": 3}
@@ -297,77 +296,6 @@ def test_the_loss_of_a_worker_is_told_with_the_command_to_go_on(count, index, me
     assert "synthmed train --variant cond --out runs/x --resume --strategy one" in str(caught.value)
     with pytest.raises(tf.errors.InvalidArgumentError), devices.watched(Path("runs/x"), options):
         raise tf.errors.InvalidArgumentError(None, None, "a fault of ours")
-
-
-TWO = {"worker": ["a:1", "b:2"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        (None, "not set"),
-        ("{", "not valid JSON"),
-        ("[]", '"cluster" and "task"'),
-        (json.dumps({"cluster": TWO}), '"cluster" and "task"'),
-        (json.dumps({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}), "lists addresses as"),
-        (json.dumps({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}), "host:port"),
-        (json.dumps({"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}), "lists"),
-        (json.dumps({"cluster": TWO, "task": {"type": "evaluator", "index": 0}}), "type 'evaluator'"),
-        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": 2}}), "index 2"),
-        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": "0"}}), "index '0'"),
-    ],
-)
-def test_a_wrong_tf_config_is_one_line(text, word, store, tmp_path, monkeypatch, capsys):
-    """A user would wait ten minutes for workers that do not exist, or read a traceback of TensorFlow."""
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    if text is not None:
-        monkeypatch.setenv("TF_CONFIG", text)
-    words = ["--variant", "base", "--data", store.path, "--out", tmp_path / "run", "--strategy", "workers"]
-    with pytest.raises(SystemExit) as end:
-        main(["train", *map(str, words)])
-    err = capsys.readouterr().err
-    assert end.value.code == 2
-    assert len(err.strip().splitlines()) == 1
-    assert word in err
-    assert not (tmp_path / "run").exists()
-
-
-def test_workers_are_numbered_from_the_chief_on(monkeypatch):
-    """A user of an operator that names a chief would have two workers that write one run folder."""
-    cluster = {"chief": ["c:1"], "worker": ["a:1", "b:2"]}
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}}))
-    read = Cluster.of_environment()
-    assert (read.index, read.addresses) == (2, ("c:1", "a:1", "b:2"))
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "chief", "index": 0}}))
-    assert Cluster.of_environment().index == 0
-
-
-def test_workers_have_to_name_run_and_store(tmp_path, monkeypatch, capsys):
-    """A user would have every worker number a run folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        main(["train", "--variant", "base", "--strategy", "workers"])
-    assert "needs --out and --data" in capsys.readouterr().err
-
-
-def test_a_dry_run_says_how_a_batch_is_shared_without_the_other_workers(store, tmp_path, monkeypatch, capsys):
-    """A user would have to book a cluster to see what a run on it would do."""
-    config = {"cluster": TWO, "task": {"type": "worker", "index": 1}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    words = ["--variant", "base", "--data", store.path, "--out", tmp_path / "run", "--strategy", "workers"]
-    with pytest.raises(SystemExit) as end:
-        main(["train", *map(str, words), "--dry-run", "--json"])
-    assert end.value.code == 0
-    assert json.loads(capsys.readouterr().out)[0]["devices"] == {"replicas": 2, "batch_a_replica": 4}
-
-
-def test_a_batch_that_does_not_divide_is_refused():
-    """A user would train on a batch of another size than was asked for."""
-    options = resolve(TrainOptions(variant="base", batch=8), size=(32, 32))
-    check_share(options, 4)
-    for replicas in (3, 8):
-        with pytest.raises(UserError, match=f"{replicas} replicas: give --batch {2 * replicas}"):
-            check_share(options, replicas)
 
 
 def test_mirrored_on_one_device_works_and_says_so(store, tmp_path, capsys, eager):

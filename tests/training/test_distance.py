@@ -6,7 +6,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
 from synthmed.training import distance
-from synthmed.training.distance import joint_planes, slice_distance
+from synthmed.training.distance import joint_planes, slice_distance, sliced_wasserstein
+
+RANDOM = np.random.default_rng(0)
 
 
 def slices(seed, count=96, shift=0.0):
@@ -62,3 +64,18 @@ def test_joint_planes_hold_image_and_one_hot_mask():
     planes = joint_planes(np.full((1, 2, 2, 1), 7.0, np.float32), labels, 3)
     np.testing.assert_array_equal(planes[0, 0, 1], [7, 0, 1, 0])
     np.testing.assert_array_equal(joint_planes(None, labels, 3)[0, 1, 0], [0, 0, 1])
+
+
+def test_sliced_wasserstein_equals_scipy_in_one_dimension():
+    """A user would read a distance that is none."""
+    first, second = RANDOM.standard_normal((5000, 1)), RANDOM.normal(0.7, 1.5, (5000, 1))
+    expected = wasserstein_distance(first[:, 0], second[:, 0])
+    assert sliced_wasserstein(first, second) == pytest.approx(expected, rel=0.02)
+
+
+def test_sliced_wasserstein_is_small_for_one_distribution_and_grows_with_a_shift():
+    """A user would not see that a generator missed the intensities."""
+    first, second = RANDOM.standard_normal((2, 800, 20))
+    same = sliced_wasserstein(first, second)
+    assert same < 0.1
+    assert sliced_wasserstein(first, second + 1.0) > 5 * same

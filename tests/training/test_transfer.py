@@ -73,3 +73,14 @@ def test_a_source_that_does_not_fit_leaves_nothing_behind(source, store, tmp_pat
     with pytest.raises(UserError, match="channel_base"):
         execute(plan_training(tmp_path / "run", options, store))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_user_had_in_the_folder_stays_when_a_run_cannot_begin(source, store, tmp_path):
+    """A user who resumes into the wrong folder would lose what lies there."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    other = SMALL | {"channel_base": 512, "channel_max": 32}
+    options = TrainOptions(variant="base", init_from=str(source.path), **other)
+    with pytest.raises(UserError, match="channel_base"):
+        execute(plan_training(tmp_path / "run", options, store), resume=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
