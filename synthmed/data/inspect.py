@@ -9,8 +9,8 @@ import numpy as np
 
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
-from synthmed.data.readers.nifti import NiftiVolume
 from synthmed.data.schema import Geometry, Record
+from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 
@@ -173,45 +173,45 @@ def update_hash(hasher: "hashlib._Hash", voxels: np.ndarray) -> None:
         hasher.update(np.ascontiguousarray(voxels[..., channel], dtype="<f4").tobytes())
 
 
-def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[NiftiVolume]:
+def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[Volume]:
     volumes = []
-    for path in files.images:
+    for source in files.images:
         try:
-            volumes.append(NiftiVolume(path))
+            volumes.append(source.open())
         except UserError as error:
-            problems.append(_told(error, path))
+            problems.append(_told(error, source.path))
     if len(volumes) < len(files.images):
         return volumes
     channels = sum(volume.channels for volume in volumes)
     if channels != len(dataset.channels):
         what = f"{files.case} has {channels} channels, dataset.json names {len(dataset.channels)}"
         mend = "add or remove channels so that all cases have the same"
-        problems.append(Problem(what=what, file=str(files.images[0]), mend=mend))
+        problems.append(Problem(what=what, file=str(files.images[0].path), mend=mend))
     for volume in volumes[1:]:
         _compare(volume, volumes[0], "its first channel", problems)
     return volumes
 
 
-def _open_label(files: CaseFiles, volumes: list[NiftiVolume], problems: list[Problem]) -> NiftiVolume | None:
+def _open_label(files: CaseFiles, volumes: list[Volume], problems: list[Problem]) -> Volume | None:
     if files.label is None:
         mend = "add its label to labelsTr or remove the image"
-        problems.append(Problem(what="image without its label", file=str(files.images[0]), mend=mend))
+        problems.append(Problem(what="image without its label", file=str(files.images[0].path), mend=mend))
         return None
     try:
-        label = NiftiVolume(files.label)
+        label = files.label.open()
     except UserError as error:
-        problems.append(_told(error, files.label))
+        problems.append(_told(error, files.label.path))
         return None
     if label.channels != 1:
         mend = "write one class number a voxel"
-        problems.append(Problem(what=f"the label has {label.channels} channels", file=str(files.label), mend=mend))
+        problems.append(Problem(what=f"the label has {label.channels} channels", file=str(files.label.path), mend=mend))
         return None
     if volumes:
         _compare(label, volumes[0], "its image", problems)
     return label
 
 
-def _compare(volume: NiftiVolume, other: NiftiVolume, name: str, problems: list[Problem]) -> None:
+def _compare(volume: Volume, other: Volume, name: str, problems: list[Problem]) -> None:
     mend = f"resample it onto {other.path.name}"
     own, reference = volume.geometry, other.geometry
     if own.shape != reference.shape:
@@ -221,7 +221,7 @@ def _compare(volume: NiftiVolume, other: NiftiVolume, name: str, problems: list[
         problems.append(Problem(what=f"affine differs from {name}", file=str(volume.path), mend=mend))
 
 
-def _read(volume: NiftiVolume, problems: list[Problem]) -> np.ndarray | None:
+def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
     try:
         return volume.voxels()
     except UserError as error:
@@ -230,7 +230,7 @@ def _read(volume: NiftiVolume, problems: list[Problem]) -> np.ndarray | None:
 
 
 def _label_counts(
-    label: NiftiVolume, dataset: Dataset, problems: list[Problem]
+    label: Volume, dataset: Dataset, problems: list[Problem]
 ) -> tuple[tuple[int, ...], tuple[int, int, int]] | None:
     voxels = _read(label, problems)
     if voxels is None:
@@ -250,7 +250,7 @@ def _label_counts(
 
 
 def _duplicates(cases: list[CaseFingerprint], dataset: Dataset) -> list[Problem]:
-    files = {case.case: case.images[0] for case in dataset.cases}
+    files = {case.case: case.images[0].path for case in dataset.cases}
     first: dict[str, CaseFingerprint] = {}
     problems = []
     for case in cases:

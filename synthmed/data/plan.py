@@ -6,7 +6,7 @@ import numpy as np
 
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
 from synthmed.data.orientation import AXIS_NAMES, VIEWS, turn_shape
-from synthmed.data.schema import Plan
+from synthmed.data.schema import Plan, Scaling
 from synthmed.errors import UserError
 
 SIZE_STEP, SMALLEST, LARGEST = 16, 32, 256
@@ -56,6 +56,7 @@ def make_plan(
         axis=number,
         size=frame,
         spacing=(float(pixels[0]), float(pixels[1])),
+        intensities=tuple(Scaling() for _ in fingerprint.channels),
         label_values=fingerprint.label_values,
         channels=len(fingerprint.channels),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 
 from synthmed import __version__
 from synthmed.data.inspect import Fingerprint, fingerprint, refuse_problems
-from synthmed.data.orientation import turn
-from synthmed.data.placement import place, plan_placement
+from synthmed.data.placement import plan_placement
 from synthmed.data.plan import make_plan
-from synthmed.data.readers import Case, CaseFiles, Dataset, load_case, read_dataset, read_unlabelled
-from synthmed.data.schema import CaseRecord, Manifest, Normalisation, Placement, Plan, Split
+from synthmed.data.readers import CaseFiles, Dataset, load_case, read_dataset, read_unlabelled
+from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
 from synthmed.data.shards import ShardWriter
+from synthmed.data.slicing import PreparedCase, prepare_case
 from synthmed.data.split import draw_split, keep_training_patients, read_split
 from synthmed.data.store import CLASS_COUNTS, MANIFEST, Store
 from synthmed.errors import UserError
@@ -24,63 +23,6 @@ from synthmed.files import atomic_folder, sha256_file, sha256_json, write_json
 from synthmed.progress import Progress, silent
 
 WORKERS = 2
-AIR = -1.0
-"""Prepared value outside the source image: the lowest there is."""
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case as slices in store domain.
-
-    Attributes:
-        images: float32 `[n, H, W, C]` in [-1, 1].
-        labels: Class indices, uint8 `[n, H, W]`; None where the case has none.
-        normalisation: How intensities return.
-        placement: How slices return.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    normalisation: Normalisation
-    placement: Placement
-
-
-def prepare_case(case: Case, plan: Plan) -> PreparedCase:
-    """Return a case's slices as a plan asks.
-
-    Raises:
-        UserError: If the case has other channels or label values than the plan.
-    """
-    if case.images.shape[-1] != plan.channels:
-        raise UserError(f"{case.case} has {case.images.shape[-1]} channels, the plan asks for {plan.channels}")
-    placement = plan_placement(case.geometry, plan)
-    directions = {"source": placement.source_orientation, "target": placement.orientation}
-    images, normalisation = normalise(case.images, plan.percentiles)
-    images = place(turn(images, **directions), placement, plan.size, order=3, fill=AIR)
-    # Cubic splines overshoot at edges.
-    images = np.ascontiguousarray(np.moveaxis(np.clip(images, -1.0, 1.0), 2, 0))
-    labels = None
-    if case.labels is not None:
-        indices = turn(_class_indices(case, plan), **directions)
-        labels = np.ascontiguousarray(np.moveaxis(place(indices, placement, plan.size, order=0, fill=0), 2, 0))
-    return PreparedCase(images=images, labels=labels, normalisation=normalisation, placement=placement)
-
-
-def normalise(images: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, Normalisation]:
-    """Scale each channel of `[X, Y, Z, C]` so that the percentiles of its intensities are -1 and 1, and clip."""
-    scales, offsets = [], []
-    scaled = np.empty(images.shape, np.float32)
-    for channel in range(images.shape[-1]):
-        values = images[..., channel]
-        low, high = (float(value) for value in np.percentile(values, percentiles))
-        if not high > low:
-            # All but a few voxels have one value: only the whole range tells them apart.
-            low, high = float(values.min()), float(values.max())
-        scale, offset = ((high - low) / 2, (high + low) / 2) if high > low else (1.0, low + 1.0)
-        scaled[..., channel] = np.clip((values.astype(np.float64) - offset) / scale, -1.0, 1.0)
-        scales.append(scale)
-        offsets.append(offset)
-    return scaled, Normalisation(scale=tuple(scales), offset=tuple(offsets))
 
 
 def prepare_unlabelled(path: Path | str, out: Path | str, *, beside: Store, progress: Progress | None = None) -> Store:
@@ -238,8 +180,7 @@ def _prepared(cases: list[CaseFiles], plan: Plan) -> Iterator[tuple[PreparedCase
     """
 
     def work(files: CaseFiles) -> tuple[PreparedCase, dict[str, str]]:
-        paths = [*files.images, *([files.label] if files.label else [])]
-        hashes = {f"{path.parent.name}/{path.name}": sha256_file(path) for path in paths}
+        hashes = {name: sha256_file(path) for name, path in files.files.items()}
         return prepare_case(load_case(files), plan), hashes
 
     waiting = iter(cases)
@@ -252,14 +193,3 @@ def _prepared(cases: list[CaseFiles], plan: Plan) -> Iterator[tuple[PreparedCase
                 pending.extend(pool.submit(work, files) for files in islice(waiting, 1))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _class_indices(case: Case, plan: Plan) -> np.ndarray:
-    assert case.labels is not None
-    values = np.asarray(plan.label_values)
-    position = np.searchsorted(values, case.labels)
-    known = values[np.minimum(position, len(values) - 1)] == case.labels
-    if not known.all():
-        value = int(case.labels[~known].flat[0])
-        raise UserError(f"{case.case}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
-    return position.astype(np.uint8)

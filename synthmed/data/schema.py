@@ -3,14 +3,18 @@
 All are pydantic models, so that a manifest is checked when it is read and its errors name the field.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Matrix = tuple[tuple[float, ...], ...]
 """A 4 x 4 affine, row by row, in mm (or what the header's units say), RAS+ as in NIfTI."""
+
+
+IGNORE = 255
+"""Class index in a store's label maps where the source says that the class is not known."""
 
 
 class Record(BaseModel):
@@ -56,10 +60,12 @@ class Placement(Record):
     Attributes:
         source_orientation: Directions in which the source array's axes grow, as in nibabel ("RAS").
         orientation: The same for (row, column, slice) of the prepared slices ("PLS" for axial ones).
-        shape: Rows, columns and slices of the turned volume before resampling.
+        shape: Rows, columns and slices of the turned and cropped volume before resampling.
         resampled: Rows and columns after resampling.
         step: Source pixels that one prepared pixel spans, (row, column).
         start: Row and column of the store's frame at which the resampled slice begins; negative where it was cropped.
+        origin: Row, column and slice of the whole turned volume at which the prepared part begins.
+        whole: Rows, columns and slices of the whole turned volume; None where `shape` is it.
     """
 
     source_orientation: str
@@ -68,6 +74,8 @@ class Placement(Record):
     resampled: tuple[int, int]
     step: tuple[float, float]
     start: tuple[int, int]
+    origin: tuple[int, int, int] = (0, 0, 0)
+    whole: tuple[int, int, int] | None = None
 
 
 class CaseRecord(Record):
@@ -98,6 +106,29 @@ class CaseRecord(Record):
     placement: Placement
 
 
+class Scaling(Record):
+    """Which intensities of a channel become -1 and 1; what is beyond is clipped.
+
+    Attributes:
+        method: "percentiles": of each case and channel; "zscore": distances from the mean of each case's body, in its
+            standard deviations; "window": fixed intensities, the same for all cases.
+        low: Becomes -1: a percentile 0..100, a number of standard deviations, or an intensity.
+        high: Becomes 1, in the same unit; above `low`.
+    """
+
+    method: Literal["percentiles", "zscore", "window"] = "percentiles"
+    low: float = 0.5
+    high: float = 99.5
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "Scaling":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.method == "percentiles" and not 0 <= self.low < self.high <= 100:
+            raise ValueError("percentiles are within 0 to 100")
+        return self
+
+
 class Plan(Record):
     """How cases become slices; the same plan prepares a new case for a trained model.
 
@@ -105,17 +136,42 @@ class Plan(Record):
         axis: Slicing axis in canonical (RAS) space: 0 sagittal, 1 coronal, 2 axial.
         size: Rows and columns of a prepared slice.
         spacing: Pixel size of a prepared slice, (row, column), in the source's units of length.
-        percentiles: Intensities at these percentiles of a case and channel become -1 and 1; what is beyond is clipped.
+        intensities: How each channel is scaled.
         label_values: Value of each class in the source's label files; the position is the class index.
         channels: Number of channels that a case must have.
+        ignore_value: Value in the source's label files that means "not known"; None where there is none.
+        bias_correction: Whether each channel is freed of a slow shading by N4 before it is scaled.
+        crop: Whether margins in which every channel has its lowest value are cut off before slicing.
+        slices: Which training slices are offered to a training: all, those with foreground, or a choice in which rare
+            classes come up more often.
     """
 
     axis: Literal[0, 1, 2]
     size: tuple[int, int]
     spacing: tuple[float, float]
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    intensities: tuple[Scaling, ...]
     label_values: tuple[int, ...]
     channels: int
+    ignore_value: int | None = None
+    bias_correction: bool = False
+    crop: bool = False
+    slices: Literal["all", "foreground", "balanced"] = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        # Plans of earlier versions, which runs and stores keep, know percentiles alone.
+        if isinstance(values, dict) and "percentiles" in values and "intensities" not in values:
+            low, high = values["percentiles"]
+            rest = {name: value for name, value in values.items() if name != "percentiles"}
+            return {**rest, "intensities": [Scaling(low=low, high=high)] * int(values.get("channels", 0))}
+        return values
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Plan":
+        if len(self.intensities) != self.channels:
+            raise ValueError(f"{len(self.intensities)} intensities for {self.channels} channels")
+        return self
 
 
 class Shard(Record):
@@ -147,6 +203,7 @@ class Manifest(Record):
         cases: In the order of their slices.
         shards: In the order of their slices.
         labelled: Whether its label maps are known; else they are all zero and mean nothing.
+        regions: Name of each region and the classes that it is made of, where the data set defines regions.
     """
 
     format: Literal["synthmed-store"] = "synthmed-store"
@@ -163,3 +220,4 @@ class Manifest(Record):
     cases: tuple[CaseRecord, ...]
     shards: tuple[Shard, ...]
     labelled: bool = True
+    regions: dict[str, tuple[int, ...]] = {}

@@ -89,35 +89,35 @@ def splits(real: list[CaseFiles], synthetic: list[str]) -> list[dict[str, list[s
 
 def _copy_images(case: CaseFiles, folder: Path, *, channels: int) -> None:
     targets = [folder / "imagesTr" / f"{case.case}_{channel:04d}.nii.gz" for channel in range(channels)]
-    if len(case.images) == channels and all(path.name.endswith(".nii.gz") for path in case.images):
-        sources = [_opened(path) for path in case.images]
+    if len(case.images) == channels and all(source.path.name.endswith(".nii.gz") for source in case.images):
+        sources = [_opened(source.path) for source in case.images]
         if all(source.ndim < 4 for source in sources):
-            for path, target in zip(case.images, targets, strict=True):
-                shutil.copyfile(path, target)
+            for source, target in zip(case.images, targets, strict=True):
+                shutil.copyfile(source.path, target)
             return
-    volumes = [_opened(path) for path in case.images]
+    volumes = [_opened(source.path) for source in case.images]
     planes = [(volume, channel) for volume in volumes for channel in range(volume.shape[3] if volume.ndim > 3 else 1)]
     if len(planes) != channels:
-        raise UserError(f"{case.images[0]} has {len(planes)} channels, the data set {channels}")
+        raise UserError(f"{case.images[0].path} has {len(planes)} channels, the data set {channels}")
     for (volume, channel), target in zip(planes, targets, strict=True):
-        _save(volume, _voxels(volume, case.images[0])[..., channel], target)
+        _save(volume, _voxels(volume, case.images[0].path)[..., channel], target)
 
 
 def _copy_label(case: CaseFiles, folder: Path, label_values: tuple[int, ...]) -> None:
     assert case.label is not None
     target = folder / "labelsTr" / f"{case.case}.nii.gz"
-    volume = _opened(case.label)
-    if label_values == tuple(range(len(label_values))) and volume.ndim < 4 and case.label.name.endswith(".nii.gz"):
-        shutil.copyfile(case.label, target)
+    volume = _opened(case.label.path)
+    if label_values == tuple(range(len(label_values))) and volume.ndim < 4 and case.label.path.name.endswith(".nii.gz"):
+        shutil.copyfile(case.label.path, target)
         return
-    values = _voxels(volume, case.label)[..., 0]
+    values = _voxels(volume, case.label.path)[..., 0]
     indices = np.zeros(values.shape, np.uint8)
     known = np.zeros(values.shape, bool)
     for index, value in enumerate(label_values):
         indices[values == value] = index
         known |= values == value
     if not known.all():
-        raise UserError(f"{case.label} has the value {values[~known][0]}, which dataset.json does not name")
+        raise UserError(f"{case.label.path} has the value {values[~known][0]}, which dataset.json does not name")
     _save(volume, indices, target)
 
 

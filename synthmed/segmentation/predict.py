@@ -120,13 +120,13 @@ def _from_store(store: Store, split: Split) -> Iterator[Slices]:
 
 
 def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slices]:
-    from synthmed.data.prepare import prepare_case
     from synthmed.data.readers import load_case
+    from synthmed.data.slicing import prepare_case
 
     for case_files in files:
         case = load_case(case_files)
         if not np.isfinite(case.images).all():
-            raise UserError(f"{case_files.images[0]} holds NaN or infinite values: replace them")
+            raise UserError(f"{case_files.images[0].path} holds NaN or infinite values: replace them")
         prepared = prepare_case(case, run.record.plan)
         yield Slices(case.case, prepared.images, case.geometry, prepared.placement)
 
@@ -134,10 +134,11 @@ def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slic
 def _image_files(run: SegmentationRun, source: Path) -> "list[CaseFiles]":
     """Return the cases without their labels: predicting must not fail for a label that it does not need."""
     from synthmed.data.readers import CaseFiles, read_images
+    from synthmed.data.volumes import NiftiSource
 
     if source.is_file():
         name = re.sub(r"(_0000)?\.nii(\.gz)?$", "", source.name)
-        return [CaseFiles(case=name, patient=name, images=(source,))]
+        return [CaseFiles(case=name, patient=name, images=(NiftiSource(source),))]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give a store, a data set, a folder of images or an image")
     found = read_images(source, len(run.record.channels))

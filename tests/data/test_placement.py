@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from synthmed.data.orientation import turn
 from synthmed.data.placement import place, placed_affine, plan_placement, unplace
-from synthmed.data.schema import Geometry, Plan
+from synthmed.data.schema import Geometry, Plan, Scaling
 
 
 def _geometry(affine: np.ndarray, shape: tuple[int, int, int]) -> Geometry:
@@ -17,7 +17,7 @@ def _geometry(affine: np.ndarray, shape: tuple[int, int, int]) -> Geometry:
 
 
 def _plan(axis: int, size: tuple[int, int], spacing: tuple[float, float]) -> Plan:
-    return Plan(axis=axis, size=size, spacing=spacing, label_values=(0, 1), channels=1)
+    return Plan(axis=axis, size=size, spacing=spacing, label_values=(0, 1), channels=1, intensities=(Scaling(),))
 
 
 def _oblique(spacing: tuple[float, float, float], angle: float) -> np.ndarray:

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
 from synthmed.data import shards
-from synthmed.data.prepare import normalise, prepare, prepare_case
+from synthmed.data.intensities import normalise
+from synthmed.data.prepare import prepare
 from synthmed.data.readers import Case, load_case, read_dataset
-from synthmed.data.readers.nifti import NiftiVolume
 from synthmed.data.restore import as_nifti, restore_images, restore_labels
-from synthmed.data.schema import CaseRecord, Geometry, Plan
+from synthmed.data.schema import CaseRecord, Geometry, Plan, Scaling
+from synthmed.data.slicing import prepare_case
 from synthmed.data.store import Store
+from synthmed.data.volumes import NiftiVolume
 from synthmed.errors import UserError
 from synthmed.files import write_json
 
@@ -71,7 +73,7 @@ def test_prepare_then_restore_returns_the_case(affine_of, shape, spacing, codes,
         axis=axis,
         size=(side, side + 8),
         spacing=(pixel, pixel),
-        percentiles=(0.0, 100.0),
+        intensities=(Scaling(low=0.0, high=100.0),) * channels,
         label_values=(0, 3),
         channels=channels,
     )
@@ -96,7 +98,14 @@ def test_prepare_then_restore_returns_the_case(affine_of, shape, spacing, codes,
 def test_without_resampling_the_return_is_exact(affine_of, shape, codes, axis):
     """Labels would change although nothing but padding was done to them."""
     case = _case(shape, affine_of((1.0, 1.0, 1.0), codes), 2)
-    plan = Plan(axis=axis, size=(32, 32), spacing=(1.0, 1.0), percentiles=(0.0, 100.0), label_values=(0, 3), channels=2)
+    plan = Plan(
+        axis=axis,
+        size=(32, 32),
+        spacing=(1.0, 1.0),
+        intensities=(Scaling(low=0.0, high=100.0),) * 2,
+        label_values=(0, 3),
+        channels=2,
+    )
     record, images, labels = _record(case, plan)
     np.testing.assert_array_equal(restore_labels(record, labels), case.labels // 3)
     np.testing.assert_allclose(restore_images(record, images), case.images, rtol=1e-5, atol=1e-3)
@@ -112,7 +121,7 @@ def test_without_resampling_the_return_is_exact(affine_of, shape, codes, axis):
 )
 def test_normalised_intensities_return(images):
     """Images of a scanner with other units, or constant ones, would become NaN or lose their scale."""
-    scaled, normalisation = normalise(images, (0.0, 100.0))
+    scaled, normalisation = normalise(images, (Scaling(low=0.0, high=100.0),) * images.shape[-1])
     assert np.isfinite(scaled).all() and scaled.min() >= -1.0 and scaled.max() <= 1.0
     back = scaled * np.array(normalisation.scale) + np.array(normalisation.offset)
     np.testing.assert_allclose(back, images, rtol=1e-4, atol=1e-6 * max(1.0, float(np.abs(images).max())))
@@ -122,7 +131,7 @@ def test_outliers_do_not_flatten_the_image():
     """One bright voxel, as in the real hippocampus set, would leave the rest of the case black."""
     images = np.linspace(0, 1000, 20**3, dtype=np.float32).reshape(20, 20, 20, 1).copy()
     images[0, 0, 0] = 1.7e6
-    scaled, _ = normalise(images, (0.5, 99.5))
+    scaled, _ = normalise(images, (Scaling(),) * images.shape[-1])
     assert scaled.std() > 0.5
 
 

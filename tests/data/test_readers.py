@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from synthmed.data.readers import CaseFiles, load_case, read_dataset, read_images
 from synthmed.data.readers.base import natural_key
-from synthmed.data.readers.nifti import NiftiVolume
+from synthmed.data.volumes import NiftiSource, NiftiVolume
 from synthmed.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_nnunet_raw_is_read(nnunet_set):
     case = load_case(dataset.cases[1])
     assert case.images.shape == (30, 34, 6, 3) and case.images.dtype == np.float32
     for channel, path in enumerate(dataset.cases[1].images):
-        np.testing.assert_array_equal(case.images[..., channel], nib.load(path).get_fdata(dtype=np.float32))
+        np.testing.assert_array_equal(case.images[..., channel], nib.load(path.path).get_fdata(dtype=np.float32))
     assert set(np.unique(case.labels)) == {0, 2, 4}
 
 
@@ -44,7 +44,7 @@ def test_decathlon_is_read_with_channels_last(decathlon_set, channels):
     # In natural order: 2 before 10.
     assert [case.case for case in dataset.cases] == ["task_1", "task_2", "task_10"]
     case = load_case(dataset.cases[0])
-    stored = nib.load(dataset.cases[0].images[0]).get_fdata(dtype=np.float32)
+    stored = nib.load(dataset.cases[0].images[0].path).get_fdata(dtype=np.float32)
     np.testing.assert_array_equal(case.images, stored.reshape(30, 34, 6, channels))
 
 
@@ -75,7 +75,7 @@ def test_slope_and_intercept_are_applied(tmp_path):
     image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
     image.header.set_slope_inter(2.0, -1024.0)
     nib.save(image, tmp_path / "ct_0000.nii.gz")
-    loaded = load_case(CaseFiles(case="ct", patient="ct", images=(tmp_path / "ct_0000.nii.gz",)))
+    loaded = load_case(CaseFiles(case="ct", patient="ct", images=(NiftiSource(tmp_path / "ct_0000.nii.gz"),)))
     stored = nib.load(tmp_path / "ct_0000.nii.gz")
     np.testing.assert_allclose(loaded.images[..., 0], stored.get_fdata(), rtol=1e-6)
     assert loaded.images.min() < -1000
@@ -174,7 +174,7 @@ def test_damaged_files_are_told_in_one_line(nnunet_set, tmp_path, data):
     else:
         path.write_bytes(bytes(raw))
     try:
-        case = load_case(CaseFiles(case="fuzz", patient="fuzz", images=(path,)))
+        case = load_case(CaseFiles(case="fuzz", patient="fuzz", images=(NiftiSource(path),)))
     except UserError as error:
         assert "\n" not in str(error) and str(path) in str(error)
     else:

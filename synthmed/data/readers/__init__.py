@@ -2,20 +2,34 @@
 
 from pathlib import Path
 
-from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader
+from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
+from synthmed.data.readers.case import load_case
 from synthmed.data.readers.msd import DecathlonReader
-from synthmed.data.readers.nifti import load_nifti_case
 from synthmed.data.readers.nnunet import NnunetReader, image_cases
 from synthmed.data.readers.unlabelled import read_unlabelled
 from synthmed.errors import UserError
 
-__all__ = ["Case", "CaseFiles", "Dataset", "Reader", "load_case", "read_dataset", "read_images", "read_unlabelled"]
+__all__ = [
+    "Case",
+    "CaseFiles",
+    "Dataset",
+    "ReadOptions",
+    "Reader",
+    "load_case",
+    "read_dataset",
+    "read_images",
+    "read_unlabelled",
+]
 
 READERS: tuple[Reader, ...] = (NnunetReader(), DecathlonReader())
 
 
-def read_dataset(path: Path | str) -> Dataset:
-    """Return the labelled data set in a folder: its description and its files, none of which is opened yet.
+def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Dataset:
+    """Return the data set in a folder: its description and its files, none of which is opened yet.
+
+    Args:
+        path: The folder.
+        options: What the user says of its names.
 
     Raises:
         UserError: If the folder is missing, empty or in no layout that a reader knows, or its description is wrong.
@@ -28,7 +42,7 @@ def read_dataset(path: Path | str) -> Dataset:
         raise UserError(f"data set {path} is empty: give a folder with dataset.json, imagesTr and labelsTr")
     for reader in READERS:
         if reader.recognises(path):
-            dataset = reader.read(path)
+            dataset = reader.read(path, options or ReadOptions())
             if not dataset.cases:
                 raise UserError(f"data set {path} has no case: imagesTr holds no {dataset.file_ending} image")
             return dataset
@@ -53,12 +67,3 @@ def read_images(path: Path | str, channels: int) -> list[CaseFiles]:
     if path.is_dir() and any(reader.recognises(path) for reader in READERS):
         return read_dataset(path).cases
     return image_cases(path, channels)
-
-
-def load_case(files: CaseFiles) -> Case:
-    """Return a case's images and label map as arrays.
-
-    Raises:
-        UserError: If a file is missing, damaged, or does not fit the others of the case.
-    """
-    return load_nifti_case(files)

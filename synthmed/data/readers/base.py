@@ -3,11 +3,15 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from synthmed.data.schema import Geometry
+from synthmed.data.volumes import Source
+
+Modality = Literal["CT", "MRI", "picture", "other"]
+"""How a channel's intensities are to be understood: HU, no unit, a picture's grey values, or anything else."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,35 @@ class CaseFiles:
     Attributes:
         case: Name of the case.
         patient: Name of the patient whom it belongs to.
-        images: One file a channel, or one with all channels along its fourth axis.
+        images: One source a channel, or one with all channels.
         label: The label map; None where there is none.
     """
 
     case: str
     patient: str
-    images: tuple[Path, ...]
-    label: Path | None = None
+    images: tuple[Source, ...]
+    label: Source | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """All files of the case by the names under which a store records their hashes."""
+        sources = [*self.images, *([self.label] if self.label else [])]
+        return {name: path for source in sources for name, path in source.files.items()}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a folder's names; all of it is found where it is not given.
+
+    Attributes:
+        patient_pattern: Regular expression with one group, which finds the patient in a case's name.
+        channels: Name of each channel and the pattern (as in a shell) of its files.
+        label: Pattern of the label maps' files.
+    """
+
+    patient_pattern: str | None = None
+    channels: tuple[tuple[str, str], ...] = ()
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +65,12 @@ class Dataset:
         classes: Names of the classes, background first.
         label_values: Value of each class in the label files.
         cases: In natural order of their names.
+        modalities: Kind of each channel's intensities.
+        ignore_value: Value in the label files that means "not known"; None where there is none.
+        regions: Name of each region and the label values that it is made of, the order being that in which later ones
+            overwrite earlier ones; empty where classes are no regions.
         orphans: Label files without an image.
+        notes: What a user should know of how the folder was understood.
         file_ending: Of image and label files.
         labelled: Whether every case must have a label map; else none has.
     """
@@ -53,7 +83,11 @@ class Dataset:
     classes: tuple[str, ...]
     label_values: tuple[int, ...]
     cases: list[CaseFiles]
+    modalities: tuple[Modality, ...] = ()
+    ignore_value: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     orphans: list[Path] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
     file_ending: str = ".nii.gz"
     labelled: bool = True
 
@@ -79,9 +113,9 @@ class Reader(Protocol):
     """Reads one layout of data sets."""
 
     def recognises(self, path: Path) -> bool:
-        """Return whether the folder is in this layout."""
+        """Return whether the folder is in this layout; no image is opened for that."""
 
-    def read(self, path: Path) -> Dataset:
+    def read(self, path: Path, options: ReadOptions) -> Dataset:
         """Return the data set; raise UserError where its description is wrong."""
 
 

@@ -6,8 +6,9 @@ Source: http://medicaldecathlon.com, Simpson et al. 2019, arXiv:1902.09063.
 from pathlib import Path
 from typing import Any
 
-from synthmed.data.readers.base import CaseFiles, Dataset, natural_key, visible_files
+from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key, visible_files
 from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
+from synthmed.data.volumes import NiftiSource
 from synthmed.errors import UserError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -20,7 +21,7 @@ class DecathlonReader:
         """Return whether the folder has a dataset.json with "modality"."""
         return (path / FILE).is_file() and "modality" in read_description(path)
 
-    def read(self, path: Path) -> Dataset:
+    def read(self, path: Path, options: ReadOptions) -> Dataset:
         """Return the training part of the set; files under `test` have no labels and are left out."""
         content = read_description(path)
         labels = content.get("labels")
@@ -33,8 +34,8 @@ class DecathlonReader:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f'{path / FILE}: "training" lists {twice} twice')
-        ending = ".nii" if cases and cases[0].images[0].name.endswith(".nii") else ".nii.gz"
-        listed = {case.label for case in cases}
+        ending = ".nii" if cases and cases[0].images[0].path.name.endswith(".nii") else ".nii.gz"
+        listed = {case.label.path for case in cases if case.label}
         return Dataset(
             path=path,
             name=str(content.get("name") or path.name),
@@ -65,7 +66,8 @@ def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
     if ending is None:
         raise UserError(f"{path / FILE}: {entry['image']} is no NIfTI file (.nii.gz or .nii)")
     case = image.name.removesuffix(ending)
-    return CaseFiles(case=case, patient=case, images=(image,), label=label if label and label.is_file() else None)
+    known = NiftiSource(label) if label and label.is_file() else None
+    return CaseFiles(case=case, patient=case, images=(NiftiSource(image),), label=known)
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synthmed.data.readers.base import CaseFiles, Dataset, natural_key, visible_files
+from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key, visible_files
 from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
+from synthmed.data.volumes import NiftiSource
 from synthmed.errors import UserError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -21,7 +22,7 @@ class NnunetReader:
         """Return whether the folder has a dataset.json with "channel_names"."""
         return (path / FILE).is_file() and "channel_names" in read_description(path)
 
-    def read(self, path: Path) -> Dataset:
+    def read(self, path: Path, options: ReadOptions) -> Dataset:
         """Return the training part of the set; imagesTs has no labels and is left out."""
         content = read_description(path)
         ending = str(content.get("file_ending", ".nii.gz"))
@@ -29,7 +30,9 @@ class NnunetReader:
             raise UserError(f'{path / FILE}: file_ending "{ending}" is not read; convert the files to .nii.gz')
         classes, values = _classes(content, path)
         channels = channel_names(content, "channel_names", path)
-        labels = {file.name.removesuffix(ending): file for file in visible_files(path / "labelsTr", ending)}
+        labels = {
+            file.name.removesuffix(ending): NiftiSource(file) for file in visible_files(path / "labelsTr", ending)
+        }
         cases = [
             CaseFiles(case=case, patient=case, images=tuple(files), label=labels.pop(case, None))
             for case, files in _grouped(path / "imagesTr", ending).items()
@@ -43,7 +46,7 @@ class NnunetReader:
             classes=classes,
             label_values=values,
             cases=cases,
-            orphans=list(labels.values()),
+            orphans=[label.path for label in labels.values()],
             file_ending=ending,
         )
 
@@ -57,22 +60,24 @@ def image_cases(folder: Path, channels: int) -> list[CaseFiles]:
         if grouped and all(len(files) == channels for files in grouped.values()):
             return [CaseFiles(case=case, patient=case, images=tuple(files)) for case, files in grouped.items()]
         whole = visible_files(folder, ending)
-        numbered = {file for files in grouped.values() for file in files}
-        if whole and not numbered:
+        if whole and not grouped:
             names = [file.name.removesuffix(ending) for file in whole]
-            return [CaseFiles(case=name, patient=name, images=(file,)) for name, file in zip(names, whole, strict=True)]
+            return [
+                CaseFiles(case=name, patient=name, images=(NiftiSource(file),))
+                for name, file in zip(names, whole, strict=True)
+            ]
         for case, files in grouped.items():
             if len(files) != channels:
                 raise UserError(f"{folder}: {case} has {len(files)} channel files, the model needs {channels}")
     raise UserError(f"{folder} holds no .nii.gz image: give a data set or a folder of images")
 
 
-def _grouped(folder: Path, ending: str) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
+def _grouped(folder: Path, ending: str) -> dict[str, list[NiftiSource]]:
+    groups: dict[str, list[NiftiSource]] = {}
     for file in visible_files(folder, ending):
         match = re.fullmatch(r"(.+)_(\d{4})", file.name.removesuffix(ending))
         if match:
-            groups.setdefault(match[1], []).append(file)
+            groups.setdefault(match[1], []).append(NiftiSource(file))
     return dict(sorted(groups.items(), key=lambda item: natural_key(item[0])))
 
 

@@ -1,6 +1,7 @@
 """NIfTI files as arrays and geometry."""
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,33 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from synthmed.data.orientation import axis_codes
-from synthmed.data.readers.base import Case, CaseFiles
 from synthmed.data.schema import Geometry
+from synthmed.data.volumes.base import damaged
 from synthmed.errors import UserError
 
 # DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
 _LARGEST_RATIO = 1040
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
+
+
+@dataclass(frozen=True)
+class NiftiSource:
+    """A NIfTI file.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file by the names of its folder and itself."""
+        return {f"{self.path.parent.name}/{self.path.name}": self.path}
+
+    def open(self) -> "NiftiVolume":
+        """Read the header; see `Source.open`."""
+        return NiftiVolume(self.path)
 
 
 class NiftiVolume:
@@ -92,39 +113,6 @@ class NiftiVolume:
             with np.errstate(over="ignore"):
                 array = array.astype(np.float32)
         return array.reshape(*self.geometry.shape, self.channels)
-
-
-def damaged(path: Path, reason: object) -> UserError:
-    """Return the error for a file that cannot be read."""
-    told = " ".join(str(reason).replace(str(path), path.name).split())[:120].rstrip(".") or type(reason).__name__
-    return UserError(f"{path} is truncated or damaged ({told}): copy or download it again")
-
-
-def load_nifti_case(files: CaseFiles) -> Case:
-    """Return a case from NIfTI files; all of them must have the same shape.
-
-    Raises:
-        UserError: If a file is missing, damaged, or does not fit the others.
-    """
-    volumes = [NiftiVolume(path) for path in files.images]
-    geometry = volumes[0].geometry
-    for volume in volumes[1:]:
-        if volume.geometry.shape != geometry.shape:
-            raise UserError(f"{volume.path} has the shape {volume.geometry.shape}, {files.images[0]} {geometry.shape}")
-    images = np.concatenate([volume.voxels().astype(np.float32) for volume in volumes], axis=-1)
-    return Case(case=files.case, images=images, labels=_labels(files, geometry), geometry=geometry)
-
-
-def _labels(files: CaseFiles, geometry: Geometry) -> np.ndarray | None:
-    if files.label is None:
-        return None
-    volume = NiftiVolume(files.label)
-    if volume.geometry.shape != geometry.shape or volume.channels != 1:
-        raise UserError(f"{files.label} has the shape {volume.geometry.shape}, its image {geometry.shape}")
-    values = volume.voxels()[..., 0]
-    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
-        raise UserError(f"{files.label} has values that are no whole numbers: write class numbers")
-    return values.astype(np.int64)
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
