@@ -11,7 +11,12 @@ from .common import console, parse_size, progress, seed_option
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store; must be new.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the store; new, or made by the same command.",
+)
 @click.option(
     "--axis",
     type=click.Choice(["sagittal", "coronal", "axial"]),
@@ -58,7 +63,8 @@ def command(
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
-    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split.
+    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split. Interrupted,
+    the same command goes on; run again, it checks the store and makes anew what was damaged.
 
     \b
     Example:
@@ -76,6 +82,7 @@ def command(
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
     source = read_dataset(dataset)
+    screen = console()
     with progress("prepare") as report:
         store = prepare(
             source,
@@ -87,8 +94,8 @@ def command(
             train_patients=train_patients,
             seed=seed,
             progress=report,
+            say=lambda line: screen.print(line, soft_wrap=True),
         )
-    screen = console()
     for line in store_lines(store, cases_in_dataset=len(source.cases)):
         screen.print(line, soft_wrap=True)
 
@@ -104,9 +111,15 @@ def _prepare_unlabelled(context: click.Context, dataset: Path, out: Path, beside
             option = "--" + name.replace("_", "-")
             raise UserError(f"--unlabelled-for prepares as {beside} was prepared: leave out {option}")
     labelled = Store.open(beside)
-    with progress("prepare") as report:
-        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
     screen = console()
+    with progress("prepare") as report:
+        store = prepare_unlabelled(
+            dataset,
+            out,
+            beside=labelled,
+            progress=report,
+            say=lambda line: screen.print(line, soft_wrap=True),
+        )
     for line in store_lines(store, cases_in_dataset=len(read_unlabelled(dataset, labelled.manifest).cases)):
         screen.print(line, soft_wrap=True)
 

@@ -1,20 +1,25 @@
 """A data set's fingerprint and everything that is wrong with it, found in one pass."""
 
 import hashlib
+import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from synthmed.data.flight import WORKERS, Budget
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
 from synthmed.data.schema import Geometry, Record
+from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 
-WORKERS = 2
+BYTES_A_VOXEL = 6
+"""Memory that looking at one file takes: its voxels as they are, and what is made of them."""
 
 
 class Problem(Record):
@@ -78,14 +83,31 @@ class Fingerprint(Record):
         return tuple(float(share) for share in total / max(float(np.sum(total)), 1.0))
 
 
-def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Fingerprint:
+class Checks(Protocol):
+    """What an earlier run found, and where this one keeps what it finds."""
+
+    def get(self, files: CaseFiles) -> CaseFingerprint | None:
+        """Return what is known of a case whose files are still the same."""
+
+    def keep(self, files: CaseFiles, found: CaseFingerprint) -> None:
+        """Remember a case that has no problem of its own."""
+
+
+def fingerprint(dataset: Dataset, *, progress: Progress | None = None, checks: Checks | None = None) -> Fingerprint:
     """Read every file of a data set and return what it is like and all that is wrong with it.
 
     Args:
         dataset: From `read_dataset`.
         progress: Told after each case.
+        checks: Cases that need not be read again.
     """
     tell = progress or silent
+    budget = Budget()
+
+    def check(files: CaseFiles) -> tuple[CaseFingerprint | None, list[Problem]]:
+        known = checks.get(files) if checks else None
+        return (known, []) if known else _inspect_case(files, dataset, budget)
+
     problems = [
         Problem(what="label without an image", file=str(path), mend="add its image to imagesTr or remove the label")
         for path in dataset.orphans
@@ -93,11 +115,12 @@ def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Finger
     cases: list[CaseFingerprint] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            results = pool.map(lambda files: _inspect_case(files, dataset), dataset.cases)
-            for done, (found, wrong) in enumerate(results, start=1):
+            for done, (found, wrong) in enumerate(pool.map(check, dataset.cases), start=1):
                 problems.extend(wrong)
                 if found is not None:
                     cases.append(found)
+                    if checks:
+                        checks.keep(dataset.cases[done - 1], found)
                 tell(done, len(dataset.cases), "checked")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -125,10 +148,18 @@ def refuse_problems(fingerprint: Fingerprint, path: Path) -> None:
     raise UserError(f"{fingerprint.problems[0]}{more}")
 
 
-def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint | None, list[Problem]]:
+def _inspect_case(files: CaseFiles, dataset: Dataset, budget: Budget) -> tuple[CaseFingerprint | None, list[Problem]]:
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
     label = _open_label(files, volumes, problems) if dataset.labelled else None
+    largest = max((math.prod(volume.geometry.shape) * volume.channels for volume in volumes), default=0)
+    with budget.take(BYTES_A_VOXEL * largest):
+        return _inspect_voxels(files, dataset, volumes, label, problems)
+
+
+def _inspect_voxels(
+    files: CaseFiles, dataset: Dataset, volumes: list[Volume], label: Volume | None, problems: list[Problem]
+) -> tuple[CaseFingerprint | None, list[Problem]]:
     hasher = hashlib.sha256()
     low: list[float] = []
     high: list[float] = []
@@ -136,7 +167,7 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         voxels = _read(volume, problems)
         if voxels is None:
             continue
-        bad = int(np.size(voxels) - np.count_nonzero(np.isfinite(voxels)))
+        bad = 0 if voxels.dtype.kind in "iu" else int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
         if bad:
             what, mend = f"NaN or infinite in {bad} voxel{'s' * (bad > 1)}", "replace them, as by background"
             problems.append(Problem(what=what, file=str(volume.path), mend=mend))
@@ -170,7 +201,9 @@ def update_hash(hasher: "hashlib._Hash", voxels: np.ndarray) -> None:
     """
     for channel in range(voxels.shape[-1]):
         hasher.update(repr((*(int(extent) for extent in voxels.shape[:-1]), 1)).encode())
-        hasher.update(np.ascontiguousarray(voxels[..., channel], dtype="<f4").tobytes())
+        # Part by part: the whole would double the memory that a case takes.
+        for part in slabs(voxels[..., channel]):
+            hasher.update(np.ascontiguousarray(part, dtype="<f4").data)
 
 
 def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[Volume]:
@@ -236,7 +269,7 @@ def _label_counts(
     if voxels is None:
         return None
     voxels = voxels[..., 0]
-    values, counts = np.unique(voxels, return_counts=True)
+    values, counts = _count_values(voxels)
     unknown = [f"{value:g}" for value in values.tolist() if value not in dataset.label_values]
     if unknown:
         what = f"has {'values' if len(unknown) > 1 else 'the value'} {', '.join(unknown[:5])} not named in dataset.json"
@@ -247,6 +280,21 @@ def _label_counts(
     foreground = voxels != 0
     slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
     return tuple(int(found.get(value, 0)) for value in dataset.label_values), (slices[0], slices[1], slices[2])
+
+
+def _count_values(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values there are and how often, as `np.unique` does, which would sort the whole volume."""
+    counts: Counter[float] = Counter()
+    for part in slabs(voxels, axis=slowest_axis(voxels)):
+        if part.dtype == np.uint8:
+            found = np.bincount(part.ravel(order="K"), minlength=256)
+            values = np.flatnonzero(found)
+            found = found[values]
+        else:
+            values, found = np.unique(part, return_counts=True)
+        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
+    ordered = sorted(counts)
+    return np.array(ordered), np.array([counts[value] for value in ordered])
 
 
 def _duplicates(cases: list[CaseFingerprint], dataset: Dataset) -> list[Problem]:
