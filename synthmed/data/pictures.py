@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthmed.data.schema import IGNORE
 from synthmed.files import atomic_file
 
 # Colours that people with the common forms of colour blindness tell apart (Okabe and Ito, 2008); class 0 has none.
@@ -12,6 +13,9 @@ PALETTE = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]],
     dtype=np.float32,
 )
+UNKNOWN = np.full(3, 150, dtype=np.float32)
+"""Colour of pixels whose class is not known."""
+
 GAP = 2
 
 
@@ -20,7 +24,7 @@ def render(images: NDArray[np.float32] | None, labels: NDArray[np.uint8] | None)
 
     Args:
         images: `(n, height, width, channels)` in [-1, 1], or None where there are label maps alone.
-        labels: `(n, height, width)` class indices, or None.
+        labels: `(n, height, width)` class indices, `IGNORE` where not known, or None.
 
     Returns:
         `(n, height, panels * width, 3)` pictures: each channel in grey, then the first channel with the label map
@@ -32,7 +36,9 @@ def render(images: NDArray[np.float32] | None, labels: NDArray[np.uint8] | None)
         panels = [np.repeat(grey[..., channel, None], 3, axis=-1) for channel in range(grey.shape[-1])]
     if labels is not None:
         ground = panels[0] if panels else np.zeros((*labels.shape, 3), dtype=np.float32)
-        colours = PALETTE[(labels.astype(np.int64) - 1) % len(PALETTE)]
+        colours = np.where(
+            (labels == IGNORE)[..., None], UNKNOWN, PALETTE[(labels.astype(np.int64) - 1) % len(PALETTE)]
+        )
         share = 0.55 if panels else 1.0
         painted = np.where((labels > 0)[..., None], share * colours + (1.0 - share) * ground, ground)
         panels.append(painted)

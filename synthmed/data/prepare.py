@@ -129,7 +129,7 @@ def _write(
         labels = prepared.labels
         if dataset.labelled:
             assert labels is not None, "the fingerprint refuses cases without labels"
-            counts.extend(np.bincount(label.ravel(), minlength=classes) for label in labels)
+            counts.extend(np.bincount(label.ravel(), minlength=classes)[:classes] for label in labels)
         else:
             labels = np.zeros(prepared.images.shape[:-1], np.uint8)
             counts.extend(np.zeros((len(labels), classes), np.int64))
@@ -162,6 +162,10 @@ def _write(
     }
     if not dataset.labelled:
         content["labelled"] = False
+    if dataset.regions:
+        content["regions"] = {
+            name: [dataset.label_values.index(value) for value in values] for name, values in dataset.regions.items()
+        }
     manifest = Manifest.model_validate(
         {
             **content,
