@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from synthmed.data.foreground import Box, Measures, whole_box
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
+from synthmed.data.readers.base import Modality
 from synthmed.data.schema import Geometry, Record
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
@@ -42,6 +44,9 @@ class CaseFingerprint(Record):
         hash: SHA-256 of the decoded voxels of all channels.
         voxels: How many voxels each class has.
         foreground_slices: Slices with foreground along each axis of the source array.
+        content: Voxels of the source array outside which every channel has its lowest value, along each axis.
+        hounsfield: Of each channel that is CT, how many foreground voxels have which HU (see `hounsfield_counts`);
+            of each other one, nothing.
     """
 
     case: str
@@ -53,6 +58,8 @@ class CaseFingerprint(Record):
     hash: str
     voxels: tuple[int, ...]
     foreground_slices: tuple[int, int, int]
+    content: Box | None = None
+    hounsfield: tuple[dict[int, int], ...] = ()
 
 
 class Fingerprint(Record):
@@ -67,6 +74,8 @@ class Fingerprint(Record):
     patients: int
     cases: tuple[CaseFingerprint, ...]
     problems: tuple[Problem, ...]
+    modalities: tuple[Modality, ...] = ()
+    ignore_value: int | None = None
 
     def orientations(self) -> dict[str, int]:
         """Return how many cases have each orientation."""
@@ -113,6 +122,8 @@ def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Finger
         patients=len({case.patient for case in dataset.cases}),
         cases=tuple(cases),
         problems=tuple(problems),
+        modalities=dataset.modalities,
+        ignore_value=dataset.ignore_value,
     )
 
 
@@ -129,6 +140,12 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
     label = _open_label(files, volumes, problems) if dataset.labelled else None
+    label_voxels = _read(label, problems) if label is not None else None
+    measures = Measures(
+        dataset.modalities,
+        labels=None if label_voxels is None else label_voxels[..., 0],
+        ignore_value=dataset.ignore_value,
+    )
     hasher = hashlib.sha256()
     low: list[float] = []
     high: list[float] = []
@@ -144,7 +161,10 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         update_hash(hasher, voxels)
         low.extend(float(value) for value in voxels.min(axis=(0, 1, 2)))
         high.extend(float(value) for value in voxels.max(axis=(0, 1, 2)))
-    counts = _label_counts(label, dataset, problems) if label is not None else None
+        measures.add(voxels)
+    counts = None
+    if label is not None and label_voxels is not None:
+        counts = _label_counts(label, label_voxels[..., 0], dataset, problems)
     if not dataset.labelled:
         counts = (0,) * len(dataset.classes), (0, 0, 0)
     if problems or counts is None:
@@ -160,6 +180,8 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         hash=hasher.hexdigest(),
         voxels=counts[0],
         foreground_slices=counts[1],
+        content=measures.box or whole_box(geometry.shape),
+        hounsfield=tuple(measures.hounsfield),
     ), problems
 
 
@@ -230,21 +252,18 @@ def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
 
 
 def _label_counts(
-    label: Volume, dataset: Dataset, problems: list[Problem]
+    label: Volume, voxels: np.ndarray, dataset: Dataset, problems: list[Problem]
 ) -> tuple[tuple[int, ...], tuple[int, int, int]] | None:
-    voxels = _read(label, problems)
-    if voxels is None:
-        return None
-    voxels = voxels[..., 0]
     values, counts = np.unique(voxels, return_counts=True)
-    unknown = [f"{value:g}" for value in values.tolist() if value not in dataset.label_values]
+    named = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
+    unknown = [f"{value:g}" for value in values.tolist() if value not in named]
     if unknown:
         what = f"has {'values' if len(unknown) > 1 else 'the value'} {', '.join(unknown[:5])} not named in dataset.json"
         mend = 'add them to "labels" or correct the label map'
         problems.append(Problem(what=what, file=str(label.path), mend=mend))
         return None
     found = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    foreground = voxels != 0
+    foreground = (voxels != 0) & (voxels != (0 if dataset.ignore_value is None else dataset.ignore_value))
     slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
     return tuple(int(found.get(value, 0)) for value in dataset.label_values), (slices[0], slices[1], slices[2])
 
