@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from synthmed.data.foreground import Box
 from synthmed.data.readers.base import Modality
 from synthmed.data.schema import Geometry, Record
 
@@ -34,6 +35,9 @@ class CaseFingerprint(Record):
         voxels: How many voxels each class has.
         foreground_slices: Slices with foreground along each axis of the source array.
         ignored: How many voxels are marked as not known.
+        content: Voxels of the source array outside which every channel has its lowest value, along each axis.
+        hounsfield: Of each channel that is CT, how many foreground voxels have which HU (see `hounsfield_counts`);
+            of each other one, nothing.
     """
 
     case: str
@@ -46,6 +50,8 @@ class CaseFingerprint(Record):
     voxels: tuple[int, ...]
     foreground_slices: tuple[int, int, int]
     ignored: int = 0
+    content: Box | None = None
+    hounsfield: tuple[dict[int, int], ...] = ()
 
 
 class Fingerprint(Record):

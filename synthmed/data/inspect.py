@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.data.fingerprint import CaseFingerprint, Fingerprint, Problem
+from synthmed.data.foreground import Measures, whole_box
 from synthmed.data.integrity import duplicates, notes_on, warnings_on
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
@@ -75,6 +76,8 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
     label = _open_label(files, volumes, problems) if dataset.labelled else None
+    label_voxels = _label_voxels(label, problems) if label is not None else None
+    measures = Measures(dataset.modalities, labels=label_voxels, ignore_value=dataset.ignore_value)
     hasher = hashlib.sha256()
     low: list[float] = []
     high: list[float] = []
@@ -89,7 +92,10 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         update_hash(hasher, voxels)
         low.extend(float(value) for value in voxels.min(axis=(0, 1, 2)))
         high.extend(float(value) for value in voxels.max(axis=(0, 1, 2)))
-    counts = _label_counts(label, dataset, problems) if label is not None else None
+        measures.add(voxels)
+    counts = None
+    if label is not None and label_voxels is not None:
+        counts = _label_counts(label, label_voxels, dataset, problems)
     if not dataset.labelled:
         counts = (0,) * len(dataset.classes), (0, 0, 0), 0
     if problems or counts is None:
@@ -106,6 +112,8 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         voxels=counts[0],
         foreground_slices=counts[1],
         ignored=counts[2],
+        content=measures.box or whole_box(geometry.shape),
+        hounsfield=tuple(measures.hounsfield),
     ), problems
 
 
@@ -200,18 +208,21 @@ def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
         return None
 
 
-def _label_counts(
-    label: Volume, dataset: Dataset, problems: list[Problem]
-) -> tuple[tuple[int, ...], tuple[int, int, int], int] | None:
-    """Return voxels of each class, slices with foreground along each axis, and voxels that are ignored."""
+def _label_voxels(label: Volume, problems: list[Problem]) -> np.ndarray | None:
     voxels = _read(label, problems)
     if voxels is None:
         return None
-    voxels = voxels[..., 0]
     unusable = _not_finite(voxels, label)
     if unusable:
         problems.append(unusable)
         return None
+    return voxels[..., 0]
+
+
+def _label_counts(
+    label: Volume, voxels: np.ndarray, dataset: Dataset, problems: list[Problem]
+) -> tuple[tuple[int, ...], tuple[int, int, int], int] | None:
+    """Return voxels of each class, slices with foreground along each axis, and voxels that are ignored."""
     found = _counted(voxels)
     known = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
     unknown = [value for value in found if value not in known]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from synthmed import __version__
 from synthmed.data.inspect import Fingerprint, fingerprint, refuse_problems
 from synthmed.data.placement import plan_placement
-from synthmed.data.plan import make_plan
-from synthmed.data.readers import CaseFiles, Dataset, load_case, read_dataset, read_unlabelled
+from synthmed.data.plan import PlanOptions, explain_plan
+from synthmed.data.planfile import PLAN, PlanFile, make_plan_file, read_plan, refuse_existing_plan, write_plan
+from synthmed.data.readers import CaseFiles, Dataset, ReadOptions, load_case, read_dataset, read_unlabelled
 from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
 from synthmed.data.shards import ShardWriter
 from synthmed.data.slicing import PreparedCase, prepare_case
@@ -66,6 +68,8 @@ def prepare(
     split: tuple[float, float, float] | Path = (0.7, 0.15, 0.15),
     train_patients: int | None = None,
     seed: int = 0,
+    options: PlanOptions | None = None,
+    reading: ReadOptions | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Check a data set, plan, and write a store of its slices; nothing is written before all is known to be in order.
@@ -73,12 +77,14 @@ def prepare(
     Args:
         dataset: From `read_dataset`, or its folder.
         out: Folder of the store; it must not exist or be empty.
-        axis: Slicing axis, see `make_plan`.
-        size: Rows and columns of a slice, see `make_plan`.
-        spacing: Pixel size, see `make_plan`.
+        axis: Slicing axis, see `PlanOptions`; so are the next two.
+        size: Rows and columns of a slice.
+        spacing: Pixel size.
         split: Fractions of patients for training, validation and test, or a JSON file of case names.
         train_patients: How many training patients to keep; all by default.
-        seed: Of the random split and of the draw of training patients.
+        seed: Of the random split, of the draw of training patients and of the choice of slices.
+        options: All that a plan can be told; axis, size and spacing go before it.
+        reading: How the folder was read, for the plan's file.
         progress: Told after each case.
 
     Returns:
@@ -90,17 +96,97 @@ def prepare(
     tell = progress or silent
     out = Path(out)
     _refuse_existing(out)
+    reading = reading or ReadOptions()
     if not isinstance(dataset, Dataset):
-        dataset = read_dataset(dataset)
+        dataset = read_dataset(dataset, reading)
+    given = {"axis": axis, "size": size, "spacing": spacing}
+    options = replace(options or PlanOptions(), **{name: value for name, value in given.items() if value is not None})
+    assigned = _assign(dataset, split, train_patients, seed)
+    found = _checked(dataset, len(assigned), tell)
+    explained = explain_plan(found, split=assigned, options=options)
+    planned, text = make_plan_file(dataset, explained, assigned, seed=seed, reading=reading)
+    return _execute(dataset, found, planned, text, assigned, out, tell)
+
+
+def plan_only(
+    dataset: Dataset | Path | str,
+    file: Path | str,
+    *,
+    split: tuple[float, float, float] | Path = (0.7, 0.15, 0.15),
+    train_patients: int | None = None,
+    seed: int = 0,
+    options: PlanOptions | None = None,
+    reading: ReadOptions | None = None,
+    progress: Progress | None = None,
+) -> PlanFile:
+    """Check a data set and write the plan that `prepare` would execute, to be read and edited; see there.
+
+    Raises:
+        UserError: If anything is wrong with the data set or an option, or `file` exists.
+    """
+    file, reading = Path(file), reading or ReadOptions()
+    refuse_existing_plan(file)
+    if not isinstance(dataset, Dataset):
+        dataset = read_dataset(dataset, reading)
+    assigned = _assign(dataset, split, train_patients, seed)
+    found = _checked(dataset, 0, progress or silent)
+    explained = explain_plan(found, split=assigned, options=options)
+    planned, text = make_plan_file(dataset, explained, assigned, seed=seed, reading=reading)
+    write_plan(file, text)
+    return planned
+
+
+def prepare_as_planned(
+    dataset: Path | str, out: Path | str, *, plan: Path | str, progress: Progress | None = None
+) -> Store:
+    """Check a data set and write a store of its slices as a plan's file says.
+
+    Args:
+        dataset: Folder of the data set.
+        out: Folder of the store; it must not exist or be empty.
+        plan: The file.
+        progress: Told after each case.
+
+    Raises:
+        UserError: If anything is wrong with the data set or the plan, or `out` exists.
+    """
+    tell = progress or silent
+    out, plan = Path(out), Path(plan)
+    _refuse_existing(out)
+    planned, text = read_plan(plan)
+    source, assigned = planned.apply(read_dataset(dataset, planned.read_options()), plan)
+    found = _checked(source, len(assigned), tell)
+    return _execute(source, found, planned, text, assigned, out, tell)
+
+
+def _assign(
+    dataset: Dataset, split: tuple[float, float, float] | Path, train_patients: int | None, seed: int
+) -> dict[str, Split]:
     patients = {case.case: case.patient for case in dataset.cases}
     assigned = read_split(split, patients) if isinstance(split, Path) else draw_split(patients, split, seed)
-    assigned = keep_training_patients(assigned, patients, train_patients, seed)
-    total = len(dataset.cases) + len(assigned)
+    return keep_training_patients(assigned, patients, train_patients, seed)
+
+
+def _checked(dataset: Dataset, further: int, tell: Progress) -> Fingerprint:
+    """Return the fingerprint of a data set without problems; `further` cases will be prepared after that."""
+    total = len(dataset.cases) + further
     found = fingerprint(dataset, progress=lambda done, _, note: tell(done, total, note))
     refuse_problems(found, dataset.path)
-    plan = make_plan(found, axis=axis, size=size, spacing=spacing)
+    return found
+
+
+def _execute(
+    dataset: Dataset,
+    found: Fingerprint,
+    planned: PlanFile,
+    text: str,
+    assigned: dict[str, Split],
+    out: Path,
+    tell: Progress,
+) -> Store:
     with atomic_folder(out) as folder:
-        _write(dataset, found, plan, assigned, seed, folder, tell)
+        write_plan(folder / PLAN, text)
+        _write(dataset, found, planned.plan(), assigned, planned.seed, folder, tell)
     return Store.open(out)
 
 
@@ -120,7 +206,7 @@ def _write(
 ) -> None:
     known = {case.case: case for case in found.cases}
     chosen = [case for case in dataset.cases if case.case in assigned]
-    slices = [plan_placement(known[case.case].geometry, plan).shape[2] for case in chosen]
+    slices = [plan_placement(known[case.case].geometry, plan, known[case.case].content).shape[2] for case in chosen]
     writer = ShardWriter(folder, slices, size=plan.size, channels=plan.channels)
     records: list[CaseRecord] = []
     counts: list[np.ndarray] = []
@@ -129,7 +215,7 @@ def _write(
         labels = prepared.labels
         if dataset.labelled:
             assert labels is not None, "the fingerprint refuses cases without labels"
-            counts.extend(np.bincount(label.ravel(), minlength=classes) for label in labels)
+            counts.extend(np.bincount(label.ravel(), minlength=classes)[:classes] for label in labels)
         else:
             labels = np.zeros(prepared.images.shape[:-1], np.uint8)
             counts.extend(np.zeros((len(labels), classes), np.int64))
@@ -162,6 +248,10 @@ def _write(
     }
     if not dataset.labelled:
         content["labelled"] = False
+    if dataset.regions:
+        content["regions"] = {
+            name: [dataset.label_values.index(value) for value in values] for name, values in dataset.regions.items()
+        }
     manifest = Manifest.model_validate(
         {
             **content,

@@ -3,6 +3,7 @@
 All are pydantic models, so that a manifest is checked when it is read and its errors name the field.
 """
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -122,6 +123,8 @@ class Scaling(Record):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> "Scaling":
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError("low and high must be numbers that are not infinite")
         if not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.method == "percentiles" and not 0 <= self.low < self.high <= 100:
@@ -171,6 +174,8 @@ class Plan(Record):
     def _is_whole(self) -> "Plan":
         if len(self.intensities) != self.channels:
             raise ValueError(f"{len(self.intensities)} intensities for {self.channels} channels")
+        if self.ignore_value is not None and len(self.label_values) > IGNORE:
+            raise ValueError(f"{len(self.label_values)} classes leave no index for what is to be ignored")
         return self
 
 

@@ -1,9 +1,8 @@
-"""Pictures and previews."""
+"""Pictures."""
 
 import numpy as np
 import SimpleITK
 
-from synthmed.generation.preview import contact_sheet
 from synthmed.generation.writers import PngWriter, write_picture
 
 
@@ -28,16 +27,3 @@ def test_photographs_become_one_rgb_picture(tiny_info, tmp_path):
     PngWriter(tmp_path, info).add(Item("SYN_1", image, np.zeros((32, 48), np.uint8), template, {}))
     found = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "images" / "SYN_1.png")))
     assert np.abs(found / 127.5 - 1 - image).max() < 1 / 250
-
-
-def test_contact_sheet_places_items_row_by_row():
-    """The picture would show labels beside other items' images."""
-    images = np.stack([np.full((4, 6, 2), -1 + number / 5, np.float32) for number in range(10)])
-    labels = np.zeros((10, 4, 6), np.uint8)
-    labels[9] = 2
-    sheet = contact_sheet(images, labels, classes=3)
-    assert sheet.dtype == np.uint8 and sheet.shape == (2 * 6, 8 * (3 * 6 + 2), 3)
-    first, last = sheet[6 + 1, 1], sheet[6 + 1, 20 + 1]
-    assert (first == round(8 / 5 * 127.5)).all() and (last == round(9 / 5 * 127.5)).all()
-    assert sheet[6 + 1, 20 + 1 + 12].max() > 200, "the label of item 9 is in colour"
-    assert sheet[6 + 1, 1 + 12].max() == 0, "the background of item 8 is black"

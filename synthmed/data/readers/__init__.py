@@ -4,6 +4,7 @@ from pathlib import Path
 
 from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
 from synthmed.data.readers.case import load_case
+from synthmed.data.readers.dicom import DicomReader
 from synthmed.data.readers.msd import DecathlonReader
 from synthmed.data.readers.nnunet import NnunetReader, image_cases
 from synthmed.data.readers.unlabelled import read_unlabelled
@@ -21,7 +22,7 @@ __all__ = [
     "read_unlabelled",
 ]
 
-READERS: tuple[Reader, ...] = (NnunetReader(), DecathlonReader())
+READERS: tuple[Reader, ...] = (NnunetReader(), DecathlonReader(), DicomReader())
 
 
 def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Dataset:

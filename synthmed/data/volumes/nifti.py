@@ -15,6 +15,7 @@ from synthmed.data.schema import Geometry
 from synthmed.data.volumes.base import damaged
 from synthmed.errors import UserError
 
+NIFTI_ENDINGS = (".nii.gz", ".nii")
 # DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
 _LARGEST_RATIO = 1040
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
