@@ -101,7 +101,7 @@ class NiftiVolume:
 
     def _stored_as(self) -> str:
         dtype = self._image.get_data_dtype().newbyteorder("=")
-        proxy = self._image.dataobj
+        proxy: Any = self._image.dataobj
         # Whole numbers with a scale stand for fractions: written as whole numbers again they would be rounded away.
         scaled = dtype.kind in "iu" and (proxy.slope, proxy.inter) != (1.0, 0.0)
         return "float32" if scaled else str(dtype)
