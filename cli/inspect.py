@@ -33,7 +33,9 @@ def command(dataset: Path, as_json: bool) -> None:
     with progress("inspect") as report:
         found = fingerprint(source, progress=report)
     if as_json:
-        emit_json({**found.model_dump(mode="json"), "summary": dict(fingerprint_rows(found))})
+        # Counts of every HU are for plans, and longer than all the rest.
+        content = found.model_dump(mode="json", exclude={"cases": {"__all__": {"hounsfield"}}})
+        emit_json({**content, "summary": dict(fingerprint_rows(found))})
     else:
         _show(found)
     if found.problems:

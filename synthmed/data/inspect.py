@@ -29,7 +29,7 @@ def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Finger
     """
     tell = progress or silent
     problems = [
-        Problem(what="label without an image", file=str(path), mend="add its image to imagesTr or remove the label")
+        Problem(what="label without an image", file=str(path), mend="add its image or remove the label")
         for path in dataset.orphans
     ]
     cases: list[CaseFingerprint] = []
@@ -148,7 +148,7 @@ def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) ->
 
 def _open_label(files: CaseFiles, volumes: list[Volume], problems: list[Problem]) -> Volume | None:
     if files.label is None:
-        mend = "add its label to labelsTr or remove the image"
+        mend = "add its label map or remove the image"
         problems.append(Problem(what="image without its label", file=str(files.images[0].path), mend=mend))
         return None
     try:

@@ -35,7 +35,7 @@ class Geometry(Record):
         xyzt_units: Names of the units of space and time.
         qform_code: NIfTI code of the qform.
         sform_code: NIfTI code of the sform.
-        dtype: NumPy name of the type that the source file stores.
+        dtype: NumPy name of the type that the source file stores; float32 where it stores scaled whole numbers.
     """
 
     shape: tuple[int, int, int]
