@@ -74,7 +74,7 @@ def test_nothing_of_a_header_or_file_name_is_in_a_name(tmp_path, written, voxels
 
 
 def test_warnings_of_the_library_are_silent(tmp_path, written, voxels, recwarn):
-    """pydicom's warnings quote values of the header."""
+    """Pydicom's warnings quote values of the header."""
 
     def odd(dataset, _):
         dataset.add_new("AccessionNumber", "SH", "Quarzheim" * 4)
