@@ -1,12 +1,17 @@
 """`synthmed prepare`: from a data set to a store."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from synthmed.errors import UserError
 
 from .common import console, parse_size, progress, seed_option
+from .reading import NAMES, reading_options
+
+if TYPE_CHECKING:
+    from synthmed.data.readers import ReadOptions
 
 
 @click.command()
@@ -42,6 +47,7 @@ from .common import console, parse_size, progress, seed_option
     metavar="STORE",
     help="Take the images alone, as STORE was prepared, to train `base` on them beside it; all other options are its.",
 )
+@reading_options
 @seed_option
 @click.pass_context
 def command(
@@ -55,10 +61,12 @@ def command(
     train_patients: int | None,
     unlabelled_for: Path | None,
     seed: int,
+    reading: "ReadOptions",
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
-    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split.
+    Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
+    a case or named by case, and pictures (PNG, JPEG, TIFF, BMP) with masks. Patients never straddle a split.
 
     \b
     Example:
@@ -75,7 +83,9 @@ def command(
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
+    for note in source.notes:
+        click.echo(note, err=True)
     with progress("prepare") as report:
         store = prepare(
             source,
@@ -99,7 +109,7 @@ def _prepare_unlabelled(context: click.Context, dataset: Path, out: Path, beside
     from synthmed.data.store import Store
     from synthmed.data.summary import store_lines
 
-    for name in ("axis", "size", "spacing", "split", "train_patients", "seed"):
+    for name in ("axis", "size", "spacing", "split", "train_patients", "seed", *NAMES):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise UserError(f"--unlabelled-for prepares as {beside} was prepared: leave out {option}")

@@ -184,7 +184,7 @@ def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) ->
         return volumes
     channels = sum(volume.channels for volume in volumes)
     if channels != len(dataset.channels):
-        what = f"{files.case} has {channels} channels, dataset.json names {len(dataset.channels)}"
+        what = f"{files.case} has {channels} channels, the data set {len(dataset.channels)}"
         mend = "add or remove channels so that all cases have the same"
         problems.append(Problem(what=what, file=str(files.images[0].path), mend=mend))
     for volume in volumes[1:]:
@@ -239,8 +239,8 @@ def _label_counts(
     values, counts = np.unique(voxels, return_counts=True)
     unknown = [f"{value:g}" for value in values.tolist() if value not in dataset.label_values]
     if unknown:
-        what = f"has {'values' if len(unknown) > 1 else 'the value'} {', '.join(unknown[:5])} not named in dataset.json"
-        mend = 'add them to "labels" or correct the label map'
+        what = f"has {'values' if len(unknown) > 1 else 'the value'} {', '.join(unknown[:5])} that no class has"
+        mend = 'correct the label map, or add them to "labels" where dataset.json names classes'
         problems.append(Problem(what=what, file=str(label.path), mend=mend))
         return None
     found = dict(zip(values.tolist(), counts.tolist(), strict=True))
