@@ -8,9 +8,10 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, parse_size, progress, seed_option
+from .reading import reading_options
 
 if TYPE_CHECKING:
-    from synthmed.data.readers import Dataset
+    from synthmed.data.readers import Dataset, ReadOptions
     from synthmed.data.store import Store
 
 
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     metavar="STORE",
     help="Take the images alone, as STORE was prepared, to train `base` on them beside it; all other options are its.",
 )
+@reading_options
 @seed_option
 @click.pass_context
 def command(
@@ -101,10 +103,12 @@ def command(
     plan: Path | None,
     unlabelled_for: Path | None,
     seed: int,
+    reading: "ReadOptions",
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
-    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split.
+    Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
+    a case or named by case, and pictures (PNG, JPEG, TIFF, BMP) with masks. Patients never straddle a split.
 
     \b
     Example:
@@ -134,7 +138,9 @@ def command(
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
+    for note in source.notes:
+        click.echo(note, err=True)
     options = PlanOptions(
         axis=axis,
         size=chosen_size,
@@ -144,7 +150,13 @@ def command(
         crop=crop,
         slices=slices,
     )
-    common: dict[str, Any] = {"split": chosen_split, "train_patients": train_patients, "seed": seed, "options": options}
+    common: dict[str, Any] = {
+        "split": chosen_split,
+        "train_patients": train_patients,
+        "seed": seed,
+        "options": options,
+        "reading": reading,
+    }
     if plan_only is not None:
         _write_plan(source, plan_only, common)
         return
