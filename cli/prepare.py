@@ -8,15 +8,16 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, parse_size, progress, seed_option
+from .reading import reading_options
 
 if TYPE_CHECKING:
-    from synthmed.data.readers import Dataset
+    from synthmed.data.readers import Dataset, ReadOptions
     from synthmed.data.store import Store
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the store; must be new.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the store; new, or made by the same command.")
 @click.option(
     "--axis",
     type=click.Choice(["sagittal", "coronal", "axial"]),
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     metavar="STORE",
     help="Take the images alone, as STORE was prepared, to train `base` on them beside it; all other options are its.",
 )
+@reading_options
 @seed_option
 @click.pass_context
 def command(
@@ -101,10 +103,13 @@ def command(
     plan: Path | None,
     unlabelled_for: Path | None,
     seed: int,
+    reading: "ReadOptions",
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
-    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split.
+    Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
+    a case or named by case, pictures (PNG, JPEG, TIFF, BMP) with masks, and DICOM studies. Patients never straddle a
+    split. Interrupted, the same command goes on; run again, it checks the store and makes anew what was damaged.
 
     \b
     Example:
@@ -134,7 +139,9 @@ def command(
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
+    for note in source.notes:
+        click.echo(note, err=True)
     options = PlanOptions(
         axis=axis,
         size=chosen_size,
@@ -144,13 +151,19 @@ def command(
         crop=crop,
         slices=slices,
     )
-    common: dict[str, Any] = {"split": chosen_split, "train_patients": train_patients, "seed": seed, "options": options}
+    common: dict[str, Any] = {
+        "split": chosen_split,
+        "train_patients": train_patients,
+        "seed": seed,
+        "options": options,
+        "reading": reading,
+    }
     if plan_only is not None:
         _write_plan(source, plan_only, common)
         return
     assert out is not None, "refused above"
     with progress("prepare") as report:
-        store = prepare(source, out, **common, progress=report)
+        store = prepare(source, out, **common, progress=report, say=_say)
     _show(store, len(source.cases))
 
 
@@ -168,7 +181,7 @@ def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
     from synthmed.data.readers import read_dataset
 
     with progress("prepare") as report:
-        store = prepare_as_planned(dataset, out, plan=plan, progress=report)
+        store = prepare_as_planned(dataset, out, plan=plan, progress=report, say=_say)
     _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
 
 
@@ -179,7 +192,7 @@ def _prepare_unlabelled(dataset: Path, out: Path, beside: Path) -> None:
 
     labelled = Store.open(beside)
     with progress("prepare") as report:
-        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
+        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report, say=_say)
     _show(store, len(read_unlabelled(dataset, labelled.manifest).cases))
 
 
@@ -190,6 +203,10 @@ def _refuse_beside(context: click.Context, why: str, option: str) -> None:
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and isinstance(parameter, click.Option) and name not in (option, "out"):
             raise UserError(f"{why}: leave out {parameter.opts[0]}")
+
+
+def _say(line: str) -> None:
+    console().print(line, soft_wrap=True)
 
 
 def _show(store: "Store", cases: int) -> None:

@@ -35,7 +35,7 @@ class Geometry(Record):
         xyzt_units: Names of the units of space and time.
         qform_code: NIfTI code of the qform.
         sform_code: NIfTI code of the sform.
-        dtype: NumPy name of the type that the source file stores.
+        dtype: NumPy name of the type that the source file stores; float32 where it stores scaled whole numbers.
     """
 
     shape: tuple[int, int, int]
@@ -211,6 +211,7 @@ class Manifest(Record):
         shards: In the order of their slices.
         labelled: Whether its label maps are known; else they are all zero and mean nothing.
         regions: Name of each region and the classes that it is made of, where the data set defines regions.
+        class_counts_sha256: SHA-256 of class_counts.npy; None in stores of earlier versions.
     """
 
     format: Literal["synthmed-store"] = "synthmed-store"
@@ -228,3 +229,4 @@ class Manifest(Record):
     shards: tuple[Shard, ...]
     labelled: bool = True
     regions: dict[str, tuple[int, ...]] = {}
+    class_counts_sha256: str | None = None
