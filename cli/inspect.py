@@ -8,15 +8,18 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, progress
+from .reading import reading_options
 
 if TYPE_CHECKING:
     from synthmed.data.inspect import Fingerprint
+    from synthmed.data.readers import ReadOptions
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @json_option
-def command(dataset: Path, as_json: bool) -> None:
+@reading_options
+def command(dataset: Path, as_json: bool, reading: "ReadOptions") -> None:
     """Read every file of the data set in the folder DATASET; say what it is like and how to mend what is wrong.
 
     Exit code 0 means that it can be prepared, perhaps with warnings; 2 that a problem has to be mended first.
@@ -29,7 +32,7 @@ def command(dataset: Path, as_json: bool) -> None:
     from synthmed.data.readers import read_dataset
     from synthmed.data.summary import fingerprint_rows
 
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
     with progress("inspect") as report:
         found = fingerprint(source, progress=report)
     if as_json:

@@ -8,9 +8,10 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, parse_size, progress, seed_option
+from .reading import reading_options
 
 if TYPE_CHECKING:
-    from synthmed.data.readers import Dataset
+    from synthmed.data.readers import Dataset, ReadOptions
     from synthmed.data.store import Store
 
 
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     metavar="STORE",
     help="Take the images alone, as STORE was prepared, to train `base` on them beside it; all other options are its.",
 )
+@reading_options
 @seed_option
 @click.pass_context
 def command(
@@ -101,10 +103,12 @@ def command(
     plan: Path | None,
     unlabelled_for: Path | None,
     seed: int,
+    reading: "ReadOptions",
 ) -> None:
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
-    Medical Segmentation Decathlon and nnU-Net raw folders are recognised. Patients never straddle a split.
+    Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
+    a case or named by case, and pictures (PNG, JPEG, TIFF, BMP) with masks. Patients never straddle a split.
 
     \b
     Example:
@@ -115,20 +119,28 @@ def command(
     from synthmed.data.readers import read_dataset
     from synthmed.data.split import parse_fractions
 
-    if out is None and plan_only is None:
+    if plan is not None:
+        _refuse_beside(context, f"--plan prepares as {plan} says", "plan")
+    elif unlabelled_for is not None:
+        _refuse_beside(context, f"--unlabelled-for prepares as {unlabelled_for} was prepared", "unlabelled_for")
+    if plan_only is not None and out is not None:
+        raise UserError("--plan-only writes no store: leave out --out, and give it when --plan executes the plan")
+    if plan_only is None and out is None:
         raise UserError("prepare needs a place for the store: add --out STORE")
     if plan is not None:
         assert out is not None, "--plan-only is refused beside --plan"
-        _prepare_as_planned(context, dataset, out, plan)
+        _prepare_as_planned(dataset, out, plan)
         return
     if unlabelled_for is not None:
         assert out is not None, "--plan-only is refused beside --unlabelled-for"
-        _prepare_unlabelled(context, dataset, out, unlabelled_for)
+        _prepare_unlabelled(dataset, out, unlabelled_for)
         return
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
+    for note in source.notes:
+        click.echo(note, err=True)
     options = PlanOptions(
         axis=axis,
         size=chosen_size,
@@ -138,9 +150,15 @@ def command(
         crop=crop,
         slices=slices,
     )
-    common = {"split": chosen_split, "train_patients": train_patients, "seed": seed, "options": options}
+    common: dict[str, Any] = {
+        "split": chosen_split,
+        "train_patients": train_patients,
+        "seed": seed,
+        "options": options,
+        "reading": reading,
+    }
     if plan_only is not None:
-        _write_plan(context, source, plan_only, common)
+        _write_plan(source, plan_only, common)
         return
     assert out is not None, "refused above"
     with progress("prepare") as report:
@@ -148,33 +166,29 @@ def command(
     _show(store, len(source.cases))
 
 
-def _write_plan(context: click.Context, source: "Dataset", file: Path, common: dict[str, Any]) -> None:
+def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
     from synthmed.data.prepare import plan_only
 
-    if _given(context, "out"):
-        raise UserError("--plan-only writes no store: leave out --out, and give it when --plan executes the plan")
     with progress("plan") as report:
         plan_only(source, file, **common, progress=report)
     console().print(f"{file}: read and edit it, then execute it with --out STORE --plan {file}", soft_wrap=True)
 
 
-def _prepare_as_planned(context: click.Context, dataset: Path, out: Path, plan: Path) -> None:
+def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
     from synthmed.data.planfile import read_plan
     from synthmed.data.prepare import prepare_as_planned
     from synthmed.data.readers import read_dataset
 
-    _refuse_beside(context, f"--plan prepares as {plan} says", "plan")
     with progress("prepare") as report:
         store = prepare_as_planned(dataset, out, plan=plan, progress=report)
     _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
 
 
-def _prepare_unlabelled(context: click.Context, dataset: Path, out: Path, beside: Path) -> None:
+def _prepare_unlabelled(dataset: Path, out: Path, beside: Path) -> None:
     from synthmed.data.prepare import prepare_unlabelled
     from synthmed.data.readers import read_unlabelled
     from synthmed.data.store import Store
 
-    _refuse_beside(context, f"--unlabelled-for prepares as {beside} was prepared", "unlabelled_for")
     labelled = Store.open(beside)
     with progress("prepare") as report:
         store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
@@ -185,12 +199,9 @@ def _refuse_beside(context: click.Context, why: str, option: str) -> None:
     """Refuse all other options than this one and --out."""
     for parameter in context.command.params:
         name = str(parameter.name)
-        if isinstance(parameter, click.Option) and name not in (option, "out") and _given(context, name):
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and isinstance(parameter, click.Option) and name not in (option, "out"):
             raise UserError(f"{why}: leave out {parameter.opts[0]}")
-
-
-def _given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _show(store: "Store", cases: int) -> None:

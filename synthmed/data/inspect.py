@@ -229,7 +229,7 @@ def _label_counts(
     if unknown:
         shown = ", ".join(f"{value:.6g}" for value in unknown[:5]) + ", ..." * (len(unknown) > 5)
         what = f"has {'values' if len(unknown) > 1 else 'the value'} {shown} not named in the data set's description"
-        mend = 'add them to "labels" or correct the label map'
+        mend = 'correct the label map, or add them to "labels" where dataset.json names classes'
         if all(value != round(value) and abs(value - round(value)) < 0.01 for value in unknown):
             mend = "round them: they are almost whole numbers, as a scaled header or an interpolation leaves them"
         elif any(value != round(value) for value in unknown):

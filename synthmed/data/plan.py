@@ -94,6 +94,9 @@ def explain_plan(
     rules = parse_rules(options.normalise, fingerprint.channels)
     if options.bias_correction:
         _refuse_bias_correction(fingerprint.channels, modalities)
+    voxels = np.sum([case.voxels for case in training], axis=0)
+    if options.slices != "all" and voxels.any() and not voxels[1:].any():
+        raise UserError(f"--slices {options.slices}: no training case shows any class, leave it out")
     assert_training(training, split)
     number, why_axis = _axis(training, options.axis)
     crop, why_crop = _crop(training, options.crop)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def prepare(
     reading = reading or ReadOptions()
     if not isinstance(dataset, Dataset):
         dataset = read_dataset(dataset, reading)
-    given = {"axis": axis, "size": size, "spacing": spacing}
+    given: dict[str, Any] = {"axis": axis, "size": size, "spacing": spacing}
     options = replace(options or PlanOptions(), **{name: value for name, value in given.items() if value is not None})
     assigned = _assign(dataset, split, train_patients, seed)
     found = _checked(dataset, len(assigned), tell)

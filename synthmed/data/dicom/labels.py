@@ -163,7 +163,7 @@ def _valued(kind: Kind, path: Path, values: dict[int, int], image: Stack) -> Ite
     reader = segment_voxels if kind == "SEG" else structure_voxels
     try:
         if kind == "SEG":
-            refuse_compression(path)
+            refuse_compression(path, path)
         with quiet():
             for number, voxels in reader(dataset, path, image):
                 if number in values:

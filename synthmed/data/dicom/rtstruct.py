@@ -47,7 +47,8 @@ def structure_voxels(dataset: "Dataset", path: Path, image: Stack) -> Iterator[V
         for contour in _closed(item):
             points = np.array(contour.ContourData, np.float64).reshape(-1, 3) * [-1.0, -1.0, 1.0]
             voxels = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-            contours[_slice(voxels[:, 2], path, image)].append(voxels[:, :2])
+            # Decimal texts make noise that would put a corner now on this side of a pixel's centre, now on that.
+            contours[_slice(voxels[:, 2], path, image)].append(np.round(voxels[:, :2], 4))
         for number, polygons in contours.items():
             inside = np.argwhere(fill(polygons, (rows, columns)))
             where = np.column_stack([inside[:, 1], inside[:, 0], np.full(len(inside), number)])

@@ -40,8 +40,6 @@ def segment_voxels(dataset: "Dataset", path: Path, image: Stack) -> Iterator[Vox
     Raises:
         UserError: If a frame does not lie on the image's grid, or marks voxels outside the image.
     """
-    from pydicom.pixels import iter_pixels
-
     kind = str(dataset.get("SegmentationType", "BINARY")).upper()
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise UserError(f"{path} is a segmentation of an unknown type: export it as BINARY")
@@ -50,7 +48,7 @@ def segment_voxels(dataset: "Dataset", path: Path, image: Stack) -> Iterator[Vox
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
     frames = 0
-    for own, pixels in zip(groups, iter_pixels(dataset), strict=False):
+    for own, pixels in zip(groups, _frames(dataset), strict=False):
         frames += 1
         if pixels.shape != (int(dataset.Rows), int(dataset.Columns)):
             raise ValueError("frame of another size")
@@ -65,6 +63,21 @@ def segment_voxels(dataset: "Dataset", path: Path, image: Stack) -> Iterator[Vox
             yield int(item.ReferencedSegmentNumber), _placed(2 * pixels.astype(np.int64) >= full, place, path, image)
     if frames != len(groups) or frames != int(dataset.get("NumberOfFrames", frames) or frames):
         raise ValueError("frames are missing")
+
+
+def _frames(dataset: "Dataset") -> Iterator[np.ndarray]:
+    """Yield the frames, `[rows, columns]`, one at a time: all at once may be hundreds of segments times slices."""
+    from pydicom.pixels import iter_pixels
+
+    if int(dataset.BitsAllocated) != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        yield from iter_pixels(dataset)
+        return
+    # The library iterates over packed bits only where frames begin with a byte, which they need not.
+    shape = int(dataset.Rows), int(dataset.Columns)
+    size, packed = shape[0] * shape[1], np.frombuffer(dataset.PixelData, np.uint8)
+    for begin in range(0, int(dataset.get("NumberOfFrames", 1) or 1) * size, size):
+        taken = np.unpackbits(packed[begin // 8 : -(-(begin + size) // 8)], bitorder="little")
+        yield taken[begin % 8 : begin % 8 + size].reshape(shape)
 
 
 def _part(own: Any, shared: Any, name: str) -> Any:
@@ -95,8 +108,8 @@ def _placed(mask: np.ndarray, place: np.ndarray, path: Path, image: Stack) -> np
     rows, columns = np.nonzero(mask)
     exact = columns[:, None] * place[:3, 0] + rows[:, None] * place[:3, 1] + place[:3, 3]
     voxels = np.round(exact)
-    if len(voxels) and np.abs(exact - voxels).max() > _OFF_GRID:
-        raise UserError(f"{path} does not lie on the pixels of its images: resample it onto them")
     if (voxels < 0).any() or (voxels >= image.geometry.shape).any():
         raise UserError(f"{path} marks voxels outside its images: add the missing slices, or remove it")
+    if len(voxels) and np.abs(exact - voxels).max() > _OFF_GRID:
+        raise UserError(f"{path} does not lie on the pixels of its images: resample it onto them")
     return voxels.astype(np.int64)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from synthmed.data.dicom.headers import unreadable
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.slices import Slice
 from synthmed.data.dicom.stack import Stack, stack
@@ -98,7 +97,7 @@ class SeriesVolume:
         path, frames = None, np.empty(0)
         for number, one in enumerate(slices):
             if one.path != path:
-                path, frames = one.path, _frames(one)
+                path, frames = one.path, _frames(one, self.path)
             pixels = frames[one.frame]
             if not number:
                 # Only now: a damaged header may claim any size.
@@ -117,33 +116,34 @@ class SeriesVolume:
         return voxels
 
 
-def _frames(one: Slice) -> np.ndarray:
-    """Return the pixel values of a file, `[frames, rows, columns, samples]`."""
+def _frames(one: Slice, series: Path) -> np.ndarray:
+    """Return the pixel values of a slice's file, `[frames, rows, columns, samples]`."""
     import pydicom
     from pydicom.pixels import pixel_array
 
     try:
         with quiet():
-            refuse_compression(one.path)
+            refuse_compression(one.path, series)
             dataset = pydicom.dcmread(one.path)
             if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-                raise UserError(f"{one.path} has no pixel data: export it again, with its image")
+                raise UserError(f"{series} has no pixel data in {one.path.name}: export it again, with its image")
             pixels = pixel_array(dataset)
+            size = one.rows * one.columns * one.samples
+            if pixels.size < (one.frame + 1) * size or pixels.size % size:
+                raise ValueError("of another size than before")
     except FileNotFoundError:
-        raise UserError(f"{one.path} does not exist: put it back") from None
+        raise UserError(f"{series} lacks {one.path.name}, which was there before: put it back") from None
     except UserError:
         raise
-    # The library raises whatever its parts raise on bytes that are no image.
+    # The library raises whatever its parts raise on bytes that are no image, and its words may quote the header.
     except Exception:
-        raise unreadable(one.path) from None
-    size = one.rows * one.columns * one.samples
-    if pixels.size < (one.frame + 1) * size or pixels.size % size:
-        raise unreadable(one.path)
+        told = "truncated, damaged or encrypted: export it again"
+        raise UserError(f"{series} has pixels in {one.path.name} that are {told}") from None
     return pixels.reshape(-1, one.rows, one.columns, one.samples)
 
 
-def refuse_compression(path: Path) -> None:
-    """Raise UserError where a file's pixels are compressed in a way for which no decoder is installed."""
+def refuse_compression(path: Path, told: Path) -> None:
+    """Raise UserError, about `told`, where pixels are compressed in a way for which no decoder is installed."""
     import pydicom
     from pydicom.pixels import get_decoder
 
@@ -155,4 +155,4 @@ def refuse_compression(path: Path) -> None:
     except NotImplementedError:
         available = False
     if not available:
-        raise UserError(f"{path} is compressed as {syntax.name}: pip install python-gdcm, or export it uncompressed")
+        raise UserError(f"{told} is compressed as {syntax.name}: pip install python-gdcm, or export it uncompressed")

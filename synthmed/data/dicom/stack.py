@@ -13,7 +13,7 @@ from synthmed.errors import UserError
 # Header numbers are decimal texts, often rounded to a few digits.
 _SAME_DIRECTION = 1e-3
 _SAME_LENGTH = 1e-3
-# Gaps may differ by this share of the median gap, and by this many mm whatever it is.
+# Gaps may differ by this share of the usual gap, and by this many mm whatever it is.
 _EVEN, _ROUNDED = 0.05, 0.02
 # LPS, as DICOM tells positions, to RAS.
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -187,7 +187,8 @@ def _refuse_gaps(ordered: tuple[Slice, ...], heights: np.ndarray, path: Path) ->
             f"{path} has two slices at one position ({ordered[twin].path.name} and {ordered[twin + 1].path.name}):"
             " remove one"
         )
-    usual = float(np.median(gaps))
+    # The lower of two middle ones: of three slices that are left, one gap may be too wide.
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     tolerance = max(_EVEN * usual, _ROUNDED)
     uneven = np.flatnonzero(np.abs(gaps - usual) > tolerance)
     if not len(uneven):

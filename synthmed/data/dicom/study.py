@@ -120,7 +120,7 @@ def _study(uid: str, headers: list[Header], crowded: set[Path]) -> Study:
         if header.slices:
             images[header.series].append(header)
     series = [_series(name, images[name], identity, crowded) for name in images]
-    series.sort(key=lambda one: (one.header.number, one.uid))
+    series.sort(key=lambda one: (one.header.number, one.name.casefold(), one.uid))
     labels = tuple(read_label_object(header) for header in headers if header.modality in LABELS)
     kept, left_out = _worth_looking_at(series)
     groups = _groups(kept, labels)
@@ -194,7 +194,7 @@ def _groups(series: list[Series], labels: tuple[LabelObject, ...]) -> list[tuple
             group[0].slices[0].rows * group[0].slices[0].columns,
         )
 
-    in_order = [sorted(group, key=lambda one: (one.header.number, one.uid)) for group in groups]
+    in_order = [sorted(group, key=lambda one: (one.header.number, one.name.casefold(), one.uid)) for group in groups]
     return [tuple(group) for group in sorted(in_order, key=worth, reverse=True)]
 
 

@@ -179,9 +179,9 @@ def _notes(
     others = Counter(kind for study in studies for kind in study.others)
     if others:
         kinds = ", ".join(tidy(kind) for kind in sorted(others))
-        notes.append(f"left out: {sum(others.values())} files that are no images ({kinds})")
+        notes.append(f"left out: {sum(others.values())} of the files, which are no images ({kinds})")
     if left_labels:
-        notes.append(f"left out: {left_labels} label objects drawn on series that were left out")
+        notes.append(f"left out: {left_labels} of the label objects, drawn on series that were left out")
     if not labelled:
         notes.append("no labels: no SEG or RTSTRUCT object belongs to these images; they are read as images alone")
     elif len(classes) > 2:

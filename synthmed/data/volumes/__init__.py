@@ -4,7 +4,8 @@ from synthmed.data.volumes.base import Source, Volume, damaged
 from synthmed.data.volumes.itk import ITK_ENDINGS, ItkSource, ItkVolume
 from synthmed.data.volumes.kinds import VOLUME_ENDINGS, ending_of, source_of
 from synthmed.data.volumes.nifti import NIFTI_ENDINGS, NiftiSource, NiftiVolume
-from synthmed.data.volumes.pictures import PICTURE_ENDINGS, PictureSource, PictureVolume, picture_header
+from synthmed.data.volumes.picture_files import picture_header
+from synthmed.data.volumes.pictures import PICTURE_ENDINGS, PictureSource, PictureVolume
 
 __all__ = [
     "ITK_ENDINGS",

@@ -13,7 +13,7 @@ from synthmed.data.volumes.base import damaged
 from synthmed.errors import UserError
 
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
-# DEFLATE cannot shrink data further than 1032 : 1, bzip2 not further than about 46 000 : 1; text needs two bytes a voxel.
+# DEFLATE cannot shrink data further than 1032 : 1, bzip2 than about 46 000 : 1; text needs two bytes a voxel.
 _LARGEST_RATIOS = {"gzip": 1040, "gz": 1040, "bzip2": 50_000, "bz2": 50_000, "raw": 1, "text": 4, "txt": 4, "ascii": 4}
 _HEADER_BYTES = 1 << 16
 _MOST_AXES, _MOST_CHANNELS = 4, 256
