@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the store; must be new.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the store; new, or made by the same command.")
 @click.option(
     "--axis",
     type=click.Choice(["sagittal", "coronal", "axial"]),
@@ -108,7 +108,8 @@ def command(
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
     Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
-    a case or named by case, and pictures (PNG, JPEG, TIFF, BMP) with masks. Patients never straddle a split.
+    a case or named by case, pictures (PNG, JPEG, TIFF, BMP) with masks, and DICOM studies. Patients never straddle a
+    split. Interrupted, the same command goes on; run again, it checks the store and makes anew what was damaged.
 
     \b
     Example:
@@ -162,7 +163,7 @@ def command(
         return
     assert out is not None, "refused above"
     with progress("prepare") as report:
-        store = prepare(source, out, **common, progress=report)
+        store = prepare(source, out, **common, progress=report, say=_say)
     _show(store, len(source.cases))
 
 
@@ -180,7 +181,7 @@ def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
     from synthmed.data.readers import read_dataset
 
     with progress("prepare") as report:
-        store = prepare_as_planned(dataset, out, plan=plan, progress=report)
+        store = prepare_as_planned(dataset, out, plan=plan, progress=report, say=_say)
     _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
 
 
@@ -191,7 +192,7 @@ def _prepare_unlabelled(dataset: Path, out: Path, beside: Path) -> None:
 
     labelled = Store.open(beside)
     with progress("prepare") as report:
-        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
+        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report, say=_say)
     _show(store, len(read_unlabelled(dataset, labelled.manifest).cases))
 
 
@@ -202,6 +203,10 @@ def _refuse_beside(context: click.Context, why: str, option: str) -> None:
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and isinstance(parameter, click.Option) and name not in (option, "out"):
             raise UserError(f"{why}: leave out {parameter.opts[0]}")
+
+
+def _say(line: str) -> None:
+    console().print(line, soft_wrap=True)
 
 
 def _show(store: "Store", cases: int) -> None:

@@ -1,33 +1,56 @@
 """A data set's fingerprint and everything that is wrong with it, found in one pass."""
 
 import hashlib
+import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from synthmed.data.fingerprint import CaseFingerprint, Fingerprint, Problem
+from synthmed.data.flight import WORKERS, Budget
 from synthmed.data.foreground import Measures, whole_box
 from synthmed.data.integrity import duplicates, notes_on, warnings_on
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
+from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 
 __all__ = ["CaseFingerprint", "Fingerprint", "Problem", "fingerprint", "refuse_problems", "update_hash"]
 
-WORKERS = 2
+BYTES_A_VOXEL = 6
+"""Memory that looking at one file takes: its voxels as they are, and what is made of them."""
 
 
-def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Fingerprint:
+class Checks(Protocol):
+    """What an earlier run found, and where this one keeps what it finds."""
+
+    def get(self, files: CaseFiles) -> CaseFingerprint | None:
+        """Return what is known of a case whose files are still the same."""
+
+    def keep(self, files: CaseFiles, found: CaseFingerprint) -> None:
+        """Remember a case that has no problem of its own."""
+
+
+def fingerprint(dataset: Dataset, *, progress: Progress | None = None, checks: Checks | None = None) -> Fingerprint:
     """Read every file of a data set and return what it is like and all that is wrong with it.
 
     Args:
         dataset: From `read_dataset`.
         progress: Told after each case.
+        checks: Cases that need not be read again.
     """
     tell = progress or silent
+    budget = Budget()
+
+    def check(files: CaseFiles) -> tuple[CaseFingerprint | None, list[Problem]]:
+        known = checks.get(files) if checks else None
+        return (known, []) if known else _inspect_case(files, dataset, budget)
+
     problems = [
         Problem(what="label without an image", file=str(path), mend="add its image or remove the label")
         for path in dataset.orphans
@@ -35,11 +58,12 @@ def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Finger
     cases: list[CaseFingerprint] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            results = pool.map(lambda files: _inspect_case(files, dataset), dataset.cases)
-            for done, (found, wrong) in enumerate(results, start=1):
+            for done, (found, wrong) in enumerate(pool.map(check, dataset.cases), start=1):
                 problems.extend(wrong)
                 if found is not None:
                     cases.append(found)
+                    if checks:
+                        checks.keep(dataset.cases[done - 1], found)
                 tell(done, len(dataset.cases), "checked")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -72,10 +96,18 @@ def refuse_problems(fingerprint: Fingerprint, path: Path) -> None:
     raise UserError(f"{fingerprint.problems[0]}{more}")
 
 
-def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint | None, list[Problem]]:
+def _inspect_case(files: CaseFiles, dataset: Dataset, budget: Budget) -> tuple[CaseFingerprint | None, list[Problem]]:
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
     label = _open_label(files, volumes, problems) if dataset.labelled else None
+    largest = max((math.prod(volume.geometry.shape) * volume.channels for volume in volumes), default=0)
+    with budget.take(BYTES_A_VOXEL * largest):
+        return _inspect_voxels(files, dataset, volumes, label, problems)
+
+
+def _inspect_voxels(
+    files: CaseFiles, dataset: Dataset, volumes: list[Volume], label: Volume | None, problems: list[Problem]
+) -> tuple[CaseFingerprint | None, list[Problem]]:
     label_voxels = _label_voxels(label, problems) if label is not None else None
     measures = Measures(dataset.modalities, labels=label_voxels, ignore_value=dataset.ignore_value)
     hasher = hashlib.sha256()
@@ -124,7 +156,9 @@ def update_hash(hasher: "hashlib._Hash", voxels: np.ndarray) -> None:
     """
     for channel in range(voxels.shape[-1]):
         hasher.update(repr((*(int(extent) for extent in voxels.shape[:-1]), 1)).encode())
-        hasher.update(np.ascontiguousarray(voxels[..., channel], dtype="<f4").tobytes())
+        # Part by part: the whole would double the memory that a case takes.
+        for part in slabs(voxels[..., channel]):
+            hasher.update(np.ascontiguousarray(part, dtype="<f4").data)
 
 
 def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[Volume]:
@@ -247,11 +281,17 @@ def _label_counts(
 
 
 def _counted(voxels: np.ndarray) -> dict[float, int]:
-    if voxels.dtype in (np.uint8, np.uint16):
-        counts = np.bincount(voxels.ravel())
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    values, counts = np.unique(voxels, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    """Return how often each value occurs, part by part: `np.unique` would sort the whole volume."""
+    counts: Counter[float] = Counter()
+    for part in slabs(voxels, axis=slowest_axis(voxels)):
+        if part.dtype in (np.uint8, np.uint16):
+            found = np.bincount(part.ravel(order="K"))
+            values = np.flatnonzero(found)
+            found = found[values]
+        else:
+            values, found = np.unique(part, return_counts=True)
+        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
+    return {value: counts[value] for value in sorted(counts)}
 
 
 def _told(error: UserError, path: Path) -> Problem:

@@ -209,6 +209,7 @@ class Manifest(Record):
         shards: In the order of their slices.
         labelled: Whether its label maps are known; else they are all zero and mean nothing.
         regions: Name of each region and the classes that it is made of, where the data set defines regions.
+        class_counts_sha256: SHA-256 of class_counts.npy; None in stores of earlier versions.
     """
 
     format: Literal["synthmed-store"] = "synthmed-store"
@@ -226,3 +227,4 @@ class Manifest(Record):
     shards: tuple[Shard, ...]
     labelled: bool = True
     regions: dict[str, tuple[int, ...]] = {}
+    class_counts_sha256: str | None = None

@@ -11,6 +11,7 @@ from synthmed.data.orientation import turn
 from synthmed.data.placement import cropped, place, plan_placement
 from synthmed.data.readers import Case
 from synthmed.data.schema import IGNORE, Normalisation, Placement, Plan
+from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.errors import UserError
 
 AIR = -1.0
@@ -84,14 +85,22 @@ def _place_channel(target: np.ndarray, values: np.ndarray, placement: Placement,
 
 def _class_indices(case: Case, plan: Plan) -> np.ndarray:
     assert case.labels is not None
+    indices = np.empty_like(case.labels, np.uint8)
+    axis = slowest_axis(indices)
+    for own, part in zip(slabs(indices, axis=axis), slabs(case.labels, axis=axis), strict=True):
+        own[...] = _indices_of(part, case.case, plan)
+    return indices
+
+
+def _indices_of(labels: np.ndarray, name: str, plan: Plan) -> np.ndarray:
     values = np.asarray(plan.label_values)
-    position = np.searchsorted(values, case.labels)
-    known = values[np.minimum(position, len(values) - 1)] == case.labels
+    position = np.searchsorted(values, labels)
+    known = values[np.minimum(position, len(values) - 1)] == labels
     if plan.ignore_value is not None:
-        ignored = case.labels == plan.ignore_value
+        ignored = labels == plan.ignore_value
         position[ignored] = IGNORE
         known |= ignored
     if not known.all():
-        value = int(case.labels[~known].flat[0])
-        raise UserError(f"{case.case}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
+        value = int(labels[~known].flat[0])
+        raise UserError(f"{name}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
     return position.astype(np.uint8)

@@ -13,6 +13,7 @@ from synthmed.files import read_json
 
 MANIFEST = "manifest.json"
 CLASS_COUNTS = "class_counts.npy"
+_REBUILD = "run `synthmed prepare` again with the same options, which rebuilds it"
 
 
 class Store:
@@ -71,19 +72,7 @@ class Store:
             UserError: If there is none, or it is damaged or of a later version.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise UserError(f"{path} is no store: the folder does not exist; make one with `synthmed prepare`")
-        if not (path / MANIFEST).is_file():
-            raise UserError(f"{path} is no store: it has no {MANIFEST}; make one with `synthmed prepare`")
-        try:
-            manifest = Manifest.model_validate(read_json(path / MANIFEST))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "its top level"
-            raise UserError(
-                f"{path / MANIFEST} is no manifest of this version ({where}: {first['msg']}): prepare the set again"
-            ) from None
-        return cls(path, manifest)
+        return cls(path, read_manifest(path))
 
     def __len__(self) -> int:
         """Return the number of slices in all splits."""
@@ -174,9 +163,9 @@ class Store:
         try:
             array = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            raise UserError(f"{self.path / name} is missing or damaged: prepare the set again") from None
+            raise UserError(f"{self.path / name} is missing or damaged: {_REBUILD}") from None
         if array.shape != shape or array.dtype != dtype:
-            raise UserError(f"{self.path / name} is not what the manifest says: prepare the set again")
+            raise UserError(f"{self.path / name} is not what the manifest says: {_REBUILD}")
         return array
 
     def _gather(self, shards: list[np.ndarray], indices: np.ndarray, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -189,6 +178,27 @@ class Store:
             mine = owner == number
             gathered[mine] = shards[number][indices[mine] - self._shard_firsts[number]]
         return gathered
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return what the store in a folder says of itself.
+
+    Raises:
+        UserError: If there is no store, or its manifest is damaged or of a later version.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no store: the folder does not exist; make one with `synthmed prepare`")
+    if not (path / MANIFEST).is_file():
+        raise UserError(f"{path} is no store: it has no {MANIFEST}; make one with `synthmed prepare`")
+    try:
+        return Manifest.model_validate(read_json(path / MANIFEST))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its top level"
+        raise UserError(
+            f"{path / MANIFEST} is no manifest of this version ({where}: {first['msg']}): remove the folder "
+            "and prepare the set again"
+        ) from None
 
 
 def find_latest_store(folder: Path | str) -> Path | None:

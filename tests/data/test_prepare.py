@@ -1,7 +1,5 @@
 """Tests of synthmed.data.prepare, and of restore as its inverse."""
 
-import errno
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
-from synthmed.data import shards
 from synthmed.data.intensities import normalise
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import Case, load_case, read_dataset
@@ -185,32 +182,6 @@ def test_case_names_of_a_split_file_are_followed(nnunet_set, tmp_path):
     store = prepare(read_dataset(nnunet_set()), tmp_path / "store", split=tmp_path / "split.json")
     assert [(case.case, case.split) for case in store.cases()] == [("case_0", "test"), ("case_2", "train")]
     assert store.indices("val").size == 0 and len(store.templates()) == 1
-
-
-def test_nothing_is_left_when_the_disk_is_full(nnunet_set, tmp_path, monkeypatch):
-    """Half a store would be taken for a whole one, or fill the disk that is full already."""
-    dataset = read_dataset(nnunet_set())
-
-    def full(self, array):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(shards._NpyWriter, "append", full)
-    with pytest.raises(OSError, match="No space left"):
-        prepare(dataset, tmp_path / "below" / "store")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
-
-
-def test_nothing_is_left_after_an_interruption(nnunet_set, tmp_path):
-    """Ctrl-C would leave folders that the next run trips over."""
-
-    def interrupt(done: int, total: int, note: str) -> None:
-        if note == "prepared" and done == total - 1:
-            raise KeyboardInterrupt
-
-    dataset = read_dataset(nnunet_set())
-    with pytest.raises(KeyboardInterrupt):
-        prepare(dataset, tmp_path / "store", progress=interrupt)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
 def test_a_store_is_never_overwritten(nnunet_set, tmp_path):
