@@ -141,6 +141,9 @@ def _scales(cases: list[CaseFingerprint], dataset: Dataset, number: int) -> Iter
 
     def apart(case: CaseFingerprint) -> bool:
         highest = case.maximum[number]
+        if highest == case.minimum[number]:
+            # Told as a channel of one value.
+            return False
         return highest > INTENSITY_RATIO * median or median > INTENSITY_RATIO * highest
 
     if median > 0:
