@@ -8,18 +8,21 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, progress
+from .reading import reading_options
 
 if TYPE_CHECKING:
     from synthmed.data.inspect import Fingerprint
+    from synthmed.data.readers import ReadOptions
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @json_option
-def command(dataset: Path, as_json: bool) -> None:
+@reading_options
+def command(dataset: Path, as_json: bool, reading: "ReadOptions") -> None:
     """Read every file of the data set in the folder DATASET; say what it is like and how to mend what is wrong.
 
-    Exit code 0 means that it can be prepared, 2 that something is wrong.
+    Exit code 0 means that it can be prepared, perhaps with warnings; 2 that a problem has to be mended first.
 
     \b
     Example:
@@ -29,11 +32,13 @@ def command(dataset: Path, as_json: bool) -> None:
     from synthmed.data.readers import read_dataset
     from synthmed.data.summary import fingerprint_rows
 
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, reading)
     with progress("inspect") as report:
         found = fingerprint(source, progress=report)
     if as_json:
-        emit_json({**found.model_dump(mode="json"), "summary": dict(fingerprint_rows(found))})
+        # Counts of every HU are for plans, and longer than all the rest.
+        content = found.model_dump(mode="json", exclude={"cases": {"__all__": {"hounsfield"}}})
+        emit_json({**content, "summary": dict(fingerprint_rows(found))})
     else:
         _show(found)
     if found.problems:
@@ -52,12 +57,17 @@ def _show(found: "Fingerprint") -> None:
     for name, value in fingerprint_rows(found):
         table.add_row(name, value)
     screen.print(table)
-    if found.problems:
-        problems = Table(title="Problems")
+    for title, entries in (("Problems", found.problems), ("Warnings", found.warnings)):
+        if not entries:
+            continue
+        listed = Table(title=title)
         for column in ("File", "What is wrong", "How to mend it"):
-            problems.add_column(column, overflow="fold")
-        for problem in found.problems:
-            problems.add_row(problem.file, problem.what, problem.mend)
-        screen.print(problems)
-    else:
-        screen.print("No problem found.")
+            listed.add_column(column, overflow="fold")
+        for entry in entries:
+            listed.add_row(entry.file, entry.what, entry.mend)
+        screen.print(listed)
+    for note in found.notes:
+        screen.print(f"note: {note}", soft_wrap=True)
+    if not found.problems:
+        warned = f"; warnings: {len(found.warnings)}" if found.warnings else ""
+        screen.print(f"No problem found{warned}.")

@@ -63,7 +63,7 @@ class Request(Record):
         return {case.case: case.signature(self.dataset, self.version) for case in self.cases}
 
     def difference(self, other: "Request") -> str | None:
-        """Return in a few words ("with ...") what `other` asked for otherwise; files are not looked at."""
+        """Return in a few words ("with ...") what `other` asked for otherwise; None where that is nothing but files."""
         for name in {**self.options, **other.options}:
             own, theirs = self.options.get(name), other.options.get(name)
             if own != theirs:

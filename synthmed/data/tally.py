@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from synthmed.data.fingerprint import CaseFingerprint
 from synthmed.data.placement import plan_placement
-from synthmed.data.schema import IGNORE, Geometry, Plan
+from synthmed.data.schema import IGNORE, Plan
 from synthmed.data.slicing import PreparedCase
 
 
@@ -25,9 +26,9 @@ def labels_and_counts(
     return prepared.labels, [tuple(int(count) for count in line) for line in counts]
 
 
-def memory_of(geometry: Geometry, plan: Plan) -> int:
+def memory_of(case: CaseFingerprint, plan: Plan) -> int:
     """Return about how many bytes preparing a case takes at its worst, with its files and its slices (measured)."""
-    voxels = math.prod(geometry.shape)
-    count = plan_placement(geometry, plan).shape[2]
+    voxels = math.prod(case.geometry.shape)
+    count = plan_placement(case.geometry, plan, case.content).shape[2]
     slices = count * math.prod(plan.size) * (4 * plan.channels + 1)
     return voxels * (8 * plan.channels + 2) + max(0, slices)

@@ -5,23 +5,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthmed.data.pictures import render, save_png, tile
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder, write_json
 from synthmed.generation.deformed import DeformedMasks
 from synthmed.generation.drawing import Drawing, Drawn, SliceDrawing
 from synthmed.generation.masks import MaskFolder
 from synthmed.generation.merge import merge, mergeable
-from synthmed.generation.preview import MAX_ITEMS, contact_sheet
 from synthmed.generation.provenance import dataset_description, sidecar
 from synthmed.generation.required import RequiredSlices, Requirement
 from synthmed.generation.sampler import BATCH, Sampler
 from synthmed.generation.seeds import ITEMS_PER_SEED, Shard, case_name, item_seeds
 from synthmed.generation.volumes import VolumeDrawing, check_volumes
-from synthmed.generation.writers import FORMATS, Item, open_writer, write_picture
+from synthmed.generation.writers import FORMATS, Item, open_writer
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
+
+OVERVIEW_ITEMS, OVERVIEW_COLUMNS = 32, 8
+OVERVIEW_SIDE = 256
+"""Longest side of a slice in the overview, in pixels; larger ones show every second pixel, every third, and so on."""
 
 
 def generate(
@@ -73,7 +77,7 @@ def generate(
     info = sampler.info
     required = Requirement.parse(require, info)
     drawing = _drawing(sampler, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
-    real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt)
+    real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt, progress=progress)
     item_seeds(seed, 0, count)
     shown: list[Drawn] = []
     # Slices of a volume make their own blocks.
@@ -88,7 +92,7 @@ def generate(
             cases = drawing.draw(block, seeds, wanted)
             for case_seed, drawn in zip(seeds[wanted], cases, strict=True):
                 writer.add(_item(info, int(case_seed), drawn, psi=psi, unit=unit))
-            shown.extend(cases[: MAX_ITEMS - len(shown)])
+            shown.extend(cases[: OVERVIEW_ITEMS - len(shown)])
             progress(min(stop, end) - start, stop - start, case_name(int(seeds[0])))
         writer.finish()
         if real is not None:
@@ -186,5 +190,6 @@ def _write_overview(folder: Path, info: "BundleInfo", cases: list[Drawn]) -> Non
 
     images = [middle(case.image, 3) for case in cases if case.image is not None]
     labels = np.stack([middle(case.label, 2) for case in cases])
-    sheet = contact_sheet(np.stack(images) if images else None, labels, classes=len(info.classes))
-    write_picture(folder / "overview.png", sheet)
+    step = -(-max(labels.shape[1:]) // OVERVIEW_SIDE)
+    thinned = np.stack(images)[:, ::step, ::step] if images else None
+    save_png(folder / "overview.png", tile(render(thinned, labels[:, ::step, ::step]), columns=OVERVIEW_COLUMNS))

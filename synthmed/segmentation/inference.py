@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from synthmed.data.schema import Split
+from synthmed.data.schema import IGNORE, Split
 from synthmed.data.store import Store
 from synthmed.segmentation.metrics import dice
 
@@ -39,13 +39,14 @@ def validate(predictor: SlicePredictor, store: Store, split: Split) -> dict[str,
 
     Returns:
         "dice": mean over the foreground classes of the mean over cases; "classes": the mean of each; "cases": how many
-        cases. A class that is in neither map of a case does not count there (see `metrics`).
+        cases. A class that is in neither map of a case does not count there (see `metrics`), nor do pixels whose class
+        the reference does not know.
     """
     rows = []
     for case in store.cases(split):
         numbers = np.arange(case.first, case.first + case.slices)
-        predicted = predictor(store.images(numbers)).argmax(-1)
         reference = store.labels(numbers)
+        predicted = np.where(reference == IGNORE, IGNORE, predictor(store.images(numbers)).argmax(-1))
         rows.append([dice(predicted == index, reference == index) for index in range(1, len(store.classes))])
     table = np.asarray(rows, float)
     known = ~np.isnan(table)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from synthmed.data.schema import IGNORE
+
 SMOOTH = 1.0
 """Pixels added to both parts of the Dice ratio: a class absent from the batch and from the prediction costs nothing."""
 
@@ -15,9 +17,10 @@ def soft_dice(logits, labels):
 
     Args:
         logits: float32 `[batch, height, width, classes]`.
-        labels: Class indices `[batch, height, width]` of any integer type.
+        labels: Class indices `[batch, height, width]` of any integer type; pixels of `IGNORE` do not count.
     """
-    probabilities = ops.softmax(logits, axis=-1)
+    known = _known(labels, logits.dtype)[..., None]
+    probabilities = ops.softmax(logits, axis=-1) * known
     target = ops.one_hot(ops.cast(labels, "int32"), logits.shape[-1], dtype=probabilities.dtype)
     overlap = ops.sum(probabilities * target, axis=(0, 1, 2))
     volume = ops.sum(probabilities, axis=(0, 1, 2)) + ops.sum(target, axis=(0, 1, 2))
@@ -26,10 +29,17 @@ def soft_dice(logits, labels):
 
 
 def cross_entropy(logits, labels):
-    """Return the mean cross-entropy a pixel, in nats; arguments as for `soft_dice`."""
-    return ops.mean(keras.losses.sparse_categorical_crossentropy(ops.cast(labels, "int32"), logits, from_logits=True))
+    """Return the mean cross-entropy a known pixel, in nats; arguments as for `soft_dice`."""
+    known = _known(labels, logits.dtype)
+    classes = ops.where(ops.equal(ops.cast(labels, "int32"), IGNORE), 0, ops.cast(labels, "int32"))
+    losses = keras.losses.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+    return ops.sum(losses * known) / ops.maximum(ops.sum(known), 1.0)
 
 
 def dice_cross_entropy(logits, labels):
     """Return `soft_dice + cross_entropy`, equally weighted as in nnU-Net; arguments as for `soft_dice`."""
     return soft_dice(logits, labels) + cross_entropy(logits, labels)
+
+
+def _known(labels, dtype):
+    return ops.cast(ops.not_equal(ops.cast(labels, "int32"), IGNORE), dtype)

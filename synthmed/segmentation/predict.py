@@ -1,6 +1,5 @@
 """From images as people have them to label maps in the geometry of those images."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,11 +133,11 @@ def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slic
 def _image_files(run: SegmentationRun, source: Path) -> "list[CaseFiles]":
     """Return the cases without their labels: predicting must not fail for a label that it does not need."""
     from synthmed.data.readers import CaseFiles, read_images
-    from synthmed.data.volumes import NiftiSource
+    from synthmed.data.volumes import ending_of, source_of
 
     if source.is_file():
-        name = re.sub(r"(_0000)?\.nii(\.gz)?$", "", source.name)
-        return [CaseFiles(case=name, patient=name, images=(NiftiSource(source),))]
+        name = source.name.removesuffix(ending_of(source.name) or "").removesuffix("_0000")
+        return [CaseFiles(case=name, patient=name, images=(source_of(source),))]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give a store, a data set, a folder of images or an image")
     found = read_images(source, len(run.record.channels))
@@ -152,6 +151,8 @@ def _check_store(run: SegmentationRun, store: Store) -> None:
         *(
             (field, getattr(run.record.plan, field), getattr(store.plan, field))
             for field in type(store.plan).model_fields
+            # What a training was offered says nothing of how a case is prepared.
+            if field != "slices"
         ),
     ):
         if mine != theirs:

@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from synthmed.errors import UserError
-from synthmed.files import atomic_file, read_json, write_json
+from synthmed.files import atomic_file, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.label_maps import LabelMap, find_label_maps, read_label_map
 from synthmed.segmentation.metrics import dice, hausdorff_95
+from synthmed.segmentation.targets import Target, Targets, find_targets
 
 _AFFINE_TOLERANCE = 1e-3
 
@@ -22,7 +23,7 @@ class Score(BaseModel):
 
     Attributes:
         case: Name of the case.
-        label: Value of the class in the label files.
+        label: Value of the class in the label files; of a region, its place in the data set's order, from 1.
         name: Name of the class, or its value as text where nobody says.
         dice: Dice similarity in 0..1; None where the class is in neither map.
         hd95: 95th percentile of the Hausdorff distance in mm; None where the class is in neither map.
@@ -87,29 +88,36 @@ def score_folders(predicted: Path | str, reference: Path | str, *, progress: Pro
     report = progress or silent
     predictions, references = find_label_maps(predicted), find_label_maps(reference)
     pairs = _match(predictions, references, Path(reference))
-    names = _class_names(Path(reference), next(iter(references.values())))
+    targets = find_targets(Path(reference), next(iter(references.values())))
     rows: list[Score] = []
     for number, (case, mine, theirs) in enumerate(pairs):
         report(number, len(pairs), case)
-        rows += score_case(case, mine, theirs, names)
+        rows += score_case(case, mine, theirs, targets)
     report(len(pairs), len(pairs), "")
-    return summarise(_with_absent(rows, names))
+    return summarise(_with_absent(rows, targets))
 
 
-def score_case(case: str, predicted: Path, reference: Path, names: dict[int, str]) -> list[Score]:
-    """Score one pair of files: the classes in `names`, and any other that one of the two holds."""
+def score_case(case: str, predicted: Path, reference: Path, targets: Targets) -> list[Score]:
+    """Score one pair of files: what is named, and without regions any other class that one of the two holds.
+
+    Elements whose class the reference does not know take part in nothing.
+    """
     mine, theirs = read_label_map(predicted), read_label_map(reference)
     _check_same_place(mine, theirs, predicted, reference)
-    present = {int(value) for labels in (mine, theirs) for value in np.unique(labels.values)} - {0}
+    known = np.ones(theirs.values.shape, bool) if targets.ignore is None else theirs.values != targets.ignore
+    wanted = {target.label: target for target in targets.named}
+    if not targets.regions:
+        present = {int(value) for labels in (mine, theirs) for value in np.unique(labels.values[known])} - {0}
+        wanted |= {label: Target(label, str(label), (label,)) for label in present - set(wanted)}
     rows = []
-    for label in sorted(present | set(names)):
-        a, b = mine.values == label, theirs.values == label
+    for label in sorted(wanted):
+        a, b = (np.isin(labels.values, wanted[label].values) & known for labels in (mine, theirs))
         overlap, distance = dice(a, b), hausdorff_95(a, b, theirs.spacing)
         rows.append(
             Score(
                 case=case,
                 label=label,
-                name=names.get(label, str(label)),
+                name=wanted[label].name,
                 dice=None if math.isnan(overlap) else overlap,
                 hd95=None if math.isnan(distance) else distance,
                 predicted=int(np.count_nonzero(a)),
@@ -165,35 +173,16 @@ def _match(predictions: dict[str, Path], references: dict[str, Path], folder: Pa
     return [(case, path, references[case]) for case, path in predictions.items()]
 
 
-def _class_names(reference: Path, first: Path) -> dict[int, str]:
-    """Return {value: name} of the foreground classes from the data set's description, where one is near."""
-    folders = [reference, reference.parent, first.parent.parent]
-    path = next((folder / "dataset.json" for folder in folders if (folder / "dataset.json").is_file()), None)
-    content = read_json(path) if path else {}
-    labels = content.get("labels") if isinstance(content, dict) else None
-    if not isinstance(labels, dict):
-        return {}
-    names = {}
-    for key, value in labels.items():
-        # Medical Segmentation Decathlon writes {"1": "name"}, nnU-Net {"name": 1}; regions (lists) are no single value.
-        number, name = (key, value) if str(key).isdecimal() else (value, key)
-        if str(number).isdecimal() and int(number) != 0:
-            names[int(number)] = str(name)
-    return names
-
-
-def _with_absent(rows: list[Score], names: dict[int, str]) -> list[Score]:
+def _with_absent(rows: list[Score], targets: Targets) -> list[Score]:
     """Add the classes that some cases have to the cases that have them in neither map."""
-    labels = sorted({row.label for row in rows} | set(names))
+    names = {row.label: row.name for row in rows} | {target.label: target.name for target in targets.named}
     by_key = {(row.case, row.label): row for row in rows}
     cases = list(dict.fromkeys(row.case for row in rows))
     return [
         by_key.get((case, label))
-        or Score(
-            case=case, label=label, name=names.get(label, str(label)), dice=None, hd95=None, predicted=0, reference=0
-        )
+        or Score(case=case, label=label, name=names[label], dice=None, hd95=None, predicted=0, reference=0)
         for case in cases
-        for label in labels
+        for label in sorted(names)
     ]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from synthmed.data.schema import IGNORE
 from synthmed.segmentation.losses import SMOOTH, cross_entropy, dice_cross_entropy, soft_dice
 
 
@@ -55,3 +56,17 @@ def test_a_perfect_prediction_costs_nothing_even_where_a_class_is_absent():
     labels[0, :2] = 1
     logits = 50.0 * np.eye(3, dtype=np.float32)[labels]
     assert float(dice_cross_entropy(logits, labels)) < 1e-6
+
+
+def test_pixels_whose_class_is_not_known_do_not_count():
+    """A sparsely labelled set would teach that everything not yet labelled is background."""
+    logits, labels = example(seed=2)
+    marked = labels.copy()
+    marked[0, 1:3] = IGNORE
+    changed = logits.copy()
+    changed[0, 1:3] = 7.0 * np.random.default_rng(3).standard_normal((2, 4, 3))
+    np.testing.assert_array_equal(dice_cross_entropy(logits, marked), dice_cross_entropy(changed, marked))
+    kept = np.flatnonzero(marked.ravel() != IGNORE)
+    alone = logits.reshape(-1, 3)[kept].reshape(1, 1, -1, 3), marked.ravel()[kept].reshape(1, 1, -1)
+    np.testing.assert_allclose(dice_cross_entropy(logits, marked), dice_cross_entropy(*alone), rtol=1e-6)
+    assert float(cross_entropy(logits, np.full_like(labels, IGNORE))) == 0.0

@@ -58,6 +58,30 @@ def test_names_come_from_the_data_set(folders, labels):
     ]
 
 
+def test_regions_are_scored_as_a_whole(folders):
+    """A tumour's parts would be scored where the data set asks for the tumour."""
+    (folders[1] / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]})
+    )
+    whole, core = score_folders(*folders).classes
+    assert (whole.name, core.name) == ("whole", "core") and core.dice == 0.0
+    # In case `a` 12 elements of class 1 are found and the 12 of class 2 are not.
+    reference = np.asarray(nibabel.load(folders[1] / "labelsTr" / "a.nii.gz").dataobj)
+    predicted = np.asarray(nibabel.load(folders[0] / "a.nii.gz").dataobj)
+    expected = 2 * (predicted > 0).sum() / ((predicted > 0).sum() + (reference > 0).sum())
+    assert whole.dice == pytest.approx((expected + 1.0) / 2)
+
+
+def test_what_the_reference_does_not_know_is_not_scored(folders):
+    """A method would be punished for what nobody has labelled."""
+    (folders[1] / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "organ": 1, "ignore": 2}}))
+    predicted = np.asarray(nibabel.load(folders[0] / "a.nii.gz").dataobj).copy()
+    predicted[4, 1:4] = 1
+    write(folders[0] / "a.nii.gz", predicted)
+    (organ,) = score_folders(*folders).classes
+    assert (organ.name, organ.dice, organ.hd95) == ("organ", 1.0, 0.0)
+
+
 def test_single_files_and_other_formats(tmp_path):
     """A user with NRRD or PNG masks could not score them."""
     mask = np.zeros((4, 7, 8), np.uint8)

@@ -4,9 +4,15 @@ from pathlib import Path
 
 from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
 from synthmed.data.readers.case import load_case
+from synthmed.data.readers.description import FILE
+from synthmed.data.readers.dicom import DicomReader
+from synthmed.data.readers.folders import VolumeFolderReader
+from synthmed.data.readers.images import image_cases
 from synthmed.data.readers.msd import DecathlonReader
-from synthmed.data.readers.nnunet import NnunetReader, image_cases
+from synthmed.data.readers.nnunet import NnunetReader
+from synthmed.data.readers.photos import PictureReader
 from synthmed.data.readers.unlabelled import read_unlabelled
+from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS
 from synthmed.errors import UserError
 
 __all__ = [
@@ -21,7 +27,16 @@ __all__ = [
     "read_unlabelled",
 ]
 
-READERS: tuple[Reader, ...] = (NnunetReader(), DecathlonReader())
+READERS: tuple[Reader, ...] = (
+    NnunetReader(),
+    DecathlonReader(),
+    DicomReader(),
+    VolumeFolderReader(),
+    PictureReader(),
+)
+"""Asked in this order: layouts with a description come before those that are guessed."""
+
+_GUESSING = (VolumeFolderReader, PictureReader)
 
 
 def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Dataset:
@@ -37,18 +52,27 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
     path = Path(path)
     if not path.is_dir():
         kind = "is a file, not a folder" if path.exists() else "does not exist"
-        raise UserError(f"data set {path} {kind}: give the folder that holds dataset.json")
+        raise UserError(f"data set {path} {kind}: give the folder of images and label maps")
     if not any(path.iterdir()):
-        raise UserError(f"data set {path} is empty: give a folder with dataset.json, imagesTr and labelsTr")
+        raise UserError(f"data set {path} is empty: give a folder of images and label maps")
+    options = options or ReadOptions()
     for reader in READERS:
         if reader.recognises(path):
-            dataset = reader.read(path, options or ReadOptions())
+            if (options.channels or options.label) and not isinstance(reader, _GUESSING):
+                option = "--channel" if options.channels else "--label"
+                raise UserError(f"{path} says itself which files are channels and labels: leave out {option}")
+            dataset = reader.read(path, options)
             if not dataset.cases:
                 raise UserError(f"data set {path} has no case: imagesTr holds no {dataset.file_ending} image")
             return dataset
+    if (path / FILE).is_file():
+        raise UserError(
+            f"{path / FILE} is in no layout that synthmed reads: it names neither 'channel_names' (nnU-Net raw) nor"
+            " 'modality' (Medical Segmentation Decathlon); add one, or take the file away"
+        )
     raise UserError(
-        f"{path} is in no layout that synthmed reads: a Medical Segmentation Decathlon or nnU-Net raw folder"
-        " has dataset.json (with 'modality' or 'channel_names'), imagesTr and labelsTr"
+        f"{path} is in no layout that synthmed reads: neither dataset.json (Decathlon, nnU-Net raw)"
+        f" nor a file that ends with {', '.join((*VOLUME_ENDINGS, *PICTURE_ENDINGS))} is in it"
     )
 
 
@@ -56,14 +80,16 @@ def read_images(path: Path | str, channels: int) -> list[CaseFiles]:
     """Return the cases to predict on: a data set's training cases, or those of a folder of image files, unlabelled.
 
     Args:
-        path: A data set, or a folder with one NIfTI file a case (`CASE.nii.gz`, channels last if several) or one a
-            channel (`CASE_0000.nii.gz`).
+        path: A data set in any layout, or a folder with one file a case (`CASE.nii.gz`, channels last if several, or
+            `CASE.png`) or one a channel (`CASE_0000.nii.gz`).
         channels: Channels that each case must have.
 
     Raises:
         UserError: If there is no such folder or no image in it, or a case lacks a channel.
     """
     path = Path(path)
-    if path.is_dir() and any(reader.recognises(path) for reader in READERS):
-        return read_dataset(path).cases
+    if path.is_dir():
+        reader = next((reader for reader in READERS if reader.recognises(path)), None)
+        if reader is not None and not isinstance(reader, _GUESSING):
+            return read_dataset(path).cases
     return image_cases(path, channels)

@@ -8,10 +8,10 @@ from typing import Any
 
 from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key, visible_files
 from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
-from synthmed.data.volumes import NiftiSource
+from synthmed.data.readers.modality import modality_of
+from synthmed.data.readers.patients import assign_patients
+from synthmed.data.volumes import NIFTI_ENDINGS, NiftiSource
 from synthmed.errors import UserError
-
-ENDINGS = (".nii.gz", ".nii")
 
 
 class DecathlonReader:
@@ -28,12 +28,14 @@ class DecathlonReader:
         if not isinstance(labels, dict):
             raise UserError(f'{path / FILE}: "labels" must give each value its name, as {{"0": "background"}}')
         classes, values = class_table([(str(name), value) for value, name in labels.items()], path)
+        channels = channel_names(content, "modality", path)
         cases = [_case(entry, path) for entry in _training(content, path)]
         cases.sort(key=lambda case: natural_key(case.case))
         names = [case.case for case in cases]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f'{path / FILE}: "training" lists {twice} twice')
+        cases, notes = assign_patients(cases, options.patient_pattern)
         ending = ".nii" if cases and cases[0].images[0].path.name.endswith(".nii") else ".nii.gz"
         listed = {case.label.path for case in cases if case.label}
         return Dataset(
@@ -41,10 +43,12 @@ class DecathlonReader:
             name=str(content.get("name") or path.name),
             licence=licence_of(content),
             layout="Medical Segmentation Decathlon",
-            channels=channel_names(content, "modality", path),
+            channels=channels,
             classes=classes,
             label_values=values,
             cases=cases,
+            modalities=tuple(modality_of(channel) for channel in channels),
+            notes=notes,
             orphans=[label for label in visible_files(path / "labelsTr", ending) if label not in listed],
             file_ending=ending,
         )
@@ -62,7 +66,7 @@ def _training(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
     image = _inside(path, entry["image"])
     label = _inside(path, entry["label"]) if isinstance(entry.get("label"), str) else None
-    ending = next((ending for ending in ENDINGS if image.name.endswith(ending)), None)
+    ending = next((ending for ending in NIFTI_ENDINGS if image.name.endswith(ending)), None)
     if ending is None:
         raise UserError(f"{path / FILE}: {entry['image']} is no NIfTI file (.nii.gz or .nii)")
     case = image.name.removesuffix(ending)

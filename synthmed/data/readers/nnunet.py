@@ -1,18 +1,20 @@
 """nnU-Net raw, version 2: `imagesTr/CASE_0000.nii.gz` (a file a channel), `labelsTr/CASE.nii.gz`, dataset.json.
 
-Source: nnU-Net's documentation/dataset_format.md.
+Source: nnU-Net's documentation/dataset_format.md, region_based_training.md and ignore_label.md.
 """
 
+import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key, visible_files
+from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions, natural_key, visible_files
 from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
-from synthmed.data.volumes import NiftiSource
+from synthmed.data.readers.modality import modality_of
+from synthmed.data.readers.patients import assign_patients
+from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, Source, source_of
 from synthmed.errors import UserError
-
-ENDINGS = (".nii.gz", ".nii")
 
 
 class NnunetReader:
@@ -26,67 +28,131 @@ class NnunetReader:
         """Return the training part of the set; imagesTs has no labels and is left out."""
         content = read_description(path)
         ending = str(content.get("file_ending", ".nii.gz"))
-        if ending not in ENDINGS:
+        if ending.lower() not in (*VOLUME_ENDINGS, *PICTURE_ENDINGS):
             raise UserError(f'{path / FILE}: file_ending "{ending}" is not read; convert the files to .nii.gz')
-        classes, values = _classes(content, path)
+        labels = _labels(content, path)
         channels = channel_names(content, "channel_names", path)
-        labels = {
-            file.name.removesuffix(ending): NiftiSource(file) for file in visible_files(path / "labelsTr", ending)
+        maps = {
+            file.name.removesuffix(ending): _source(file, ending, mask=True)
+            for file in visible_files(path / "labelsTr", ending)
         }
         cases = [
-            CaseFiles(case=case, patient=case, images=tuple(files), label=labels.pop(case, None))
-            for case, files in _grouped(path / "imagesTr", ending).items()
+            CaseFiles(case=case, patient=case, images=tuple(files), label=maps.pop(case, None))
+            for case, files in grouped_by_channel(path / "imagesTr", ending).items()
         ]
+        cases, notes = assign_patients(cases, options.patient_pattern)
+        picture = ending.lower() in PICTURE_ENDINGS
         return Dataset(
             path=path,
             name=str(content.get("name") or path.name),
             licence=licence_of(content),
             layout="nnU-Net raw",
             channels=channels,
-            classes=classes,
-            label_values=values,
+            classes=labels.classes,
+            label_values=labels.values,
             cases=cases,
-            orphans=[label.path for label in labels.values()],
+            modalities=tuple(_modality(channel, picture) for channel in channels),
+            ignore_value=labels.ignore,
+            regions=labels.regions,
+            orphans=[label.path for label in maps.values()],
+            notes=notes,
             file_ending=ending,
         )
 
 
-def image_cases(folder: Path, channels: int) -> list[CaseFiles]:
-    """Return the unlabelled cases of a folder of NIfTI files (see `read_images`)."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give a data set or a folder of .nii.gz images")
-    for ending in ENDINGS:
-        grouped = _grouped(folder, ending)
-        if grouped and all(len(files) == channels for files in grouped.values()):
-            return [CaseFiles(case=case, patient=case, images=tuple(files)) for case, files in grouped.items()]
-        whole = visible_files(folder, ending)
-        if whole and not grouped:
-            names = [file.name.removesuffix(ending) for file in whole]
-            return [
-                CaseFiles(case=name, patient=name, images=(NiftiSource(file),))
-                for name, file in zip(names, whole, strict=True)
-            ]
-        for case, files in grouped.items():
-            if len(files) != channels:
-                raise UserError(f"{folder}: {case} has {len(files)} channel files, the model needs {channels}")
-    raise UserError(f"{folder} holds no .nii.gz image: give a data set or a folder of images")
-
-
-def _grouped(folder: Path, ending: str) -> dict[str, list[NiftiSource]]:
-    groups: dict[str, list[NiftiSource]] = {}
+def grouped_by_channel(folder: Path, ending: str) -> dict[str, list[Source]]:
+    """Return the files `CASE_0000` with this ending by their case, in natural order."""
+    groups: dict[str, list[Source]] = {}
     for file in visible_files(folder, ending):
         match = re.fullmatch(r"(.+)_(\d{4})", file.name.removesuffix(ending))
         if match:
-            groups.setdefault(match[1], []).append(NiftiSource(file))
+            groups.setdefault(match[1], []).append(_source(file, ending, mask=False))
     return dict(sorted(groups.items(), key=lambda item: natural_key(item[0])))
 
 
-def _classes(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _modality(channel: str, picture: bool) -> Modality:
+    known = modality_of(channel)
+    return "picture" if picture and known == "other" else known
+
+
+def _source(file: Path, ending: str, *, mask: bool) -> Source:
+    return source_of(file, mask=mask, spacing=_spacing(file, ending) if ending.lower() in (".tif", ".tiff") else None)
+
+
+def _spacing(file: Path, ending: str) -> tuple[float, float, float] | None:
+    """Return what a TIFF file's JSON file says: for an image the case's, without the number of the channel."""
+    stem = file.name.removesuffix(ending)
+    for name in (stem, re.sub(r"_\d{4}$", "", stem)):
+        beside = file.parent / f"{name}.json"
+        if beside.is_file():
+            try:
+                slices, rows, columns = (float(value) for value in json.loads(beside.read_text())["spacing"])
+            except (OSError, ValueError, KeyError, TypeError):
+                raise UserError(f'{beside} must hold {{"spacing": [slices, rows, columns]}}: write it in mm') from None
+            if min(slices, rows, columns) <= 0:
+                raise UserError(f"{beside} has a spacing that is not above 0: write it in mm")
+            return columns, rows, slices
+    return None
+
+
+@dataclass(frozen=True)
+class _Labels:
+    classes: tuple[str, ...]
+    values: tuple[int, ...]
+    ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _labels(content: dict[str, Any], path: Path) -> _Labels:
     labels = content.get("labels")
     if not isinstance(labels, dict):
         raise UserError(f'{path / FILE}: "labels" must give each name its value, as {{"background": 0}}')
+    labels = dict(labels)
+    ignore = _ignore_value(labels, path)
     if any(isinstance(value, list) for value in labels.values()) or "regions_class_order" in content:
-        raise UserError(f"{path / FILE}: region-based labels are not read yet; give each class one value")
-    if "ignore" in labels:
-        raise UserError(f'{path / FILE}: the "ignore" label is not read yet; label every voxel and remove it')
-    return class_table(list(labels.items()), path)
+        return _regions(labels, content.get("regions_class_order"), ignore, path)
+    classes, values = class_table(list(labels.items()), path)
+    return _Labels(classes=classes, values=values, ignore=ignore)
+
+
+def _ignore_value(labels: dict[str, Any], path: Path) -> int | None:
+    """Take the label "ignore" out of `labels` and return its value."""
+    if "ignore" not in labels:
+        return None
+    value = labels.pop("ignore")
+    others = [one for own in labels.values() for one in (own if isinstance(own, list) else [own])]
+    if not _is_whole(value) or not all(map(_is_whole, others)) or value <= max(others, default=0):
+        raise UserError(f'{path / FILE}: the "ignore" label must have the highest value of all "labels", one number')
+    return int(value)
+
+
+def _regions(labels: dict[str, Any], order: Any, ignore: int | None, path: Path) -> _Labels:
+    """Return classes that are label values, each named as the last region of which it is a part of its own."""
+    regions = {
+        name: tuple(sorted(set(value))) if isinstance(value, list) and all(map(_is_whole, value)) else (value,)
+        for name, value in labels.items()
+    }
+    background = [name for name, values in regions.items() if values == (0,)]
+    if not all(_is_whole(value) and value >= 0 for values in regions.values() for value in values) or not background:
+        raise UserError(f'{path / FILE}: "labels" must be whole numbers or lists of them, with a background of 0')
+    regions = {name: values for name, values in regions.items() if name not in background}
+    if not isinstance(order, list) or len(order) != len(regions) or not all(map(_is_whole, order)):
+        raise UserError(
+            f'{path / FILE}: "regions_class_order" must give a label value for each of the {len(regions)} regions'
+        )
+    own = dict(zip(order, regions, strict=True))
+    known = {value for values in regions.values() for value in values}
+    for value, name in own.items():
+        if value not in regions[name]:
+            raise UserError(f'{path / FILE}: "regions_class_order" has {value} for {name}, which is no part of it')
+    if len(own) < len(order) or 0 in known:
+        raise UserError(
+            f'{path / FILE}: two regions have one value in "regions_class_order", or background is a region'
+        )
+    pairs = [(background[0], 0), *((own.get(value, f"label {value}"), value) for value in sorted(known))]
+    classes, values = class_table(pairs, path)
+    return _Labels(classes=classes, values=values, ignore=ignore, regions=regions)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

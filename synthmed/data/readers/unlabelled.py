@@ -4,7 +4,9 @@ from pathlib import Path
 
 from synthmed.data.readers.base import CaseFiles, Dataset, natural_key
 from synthmed.data.readers.description import FILE, licence_of, read_description
-from synthmed.data.readers.nnunet import image_cases
+from synthmed.data.readers.images import image_cases
+from synthmed.data.readers.modality import modality_of
+from synthmed.data.readers.patients import assign_patients
 from synthmed.data.schema import Manifest
 from synthmed.errors import UserError
 
@@ -15,8 +17,8 @@ def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
     """Return the images of a folder as a data set without labels; label maps in it are not looked at.
 
     Args:
-        path: A Decathlon or nnU-Net raw folder, of which imagesTr and imagesTs are taken, or a folder of NIfTI files:
-            one a case, or one a channel (`CASE_0000.nii.gz`).
+        path: A Decathlon or nnU-Net raw folder, of which imagesTr and imagesTs are taken, or a folder of images as
+            `read_images` takes it.
         beside: What the store says of itself beside which they are to stand; it names channels and classes.
 
     Raises:
@@ -24,11 +26,12 @@ def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path} is no folder: give a data set or a folder of .nii.gz images")
+        raise UserError(f"{path} is no folder: give a data set or a folder of images")
     inner = [path / name for name in FOLDERS if (path / name).is_dir() and any((path / name).iterdir())]
     cases: list[CaseFiles] = []
     for folder in inner or [path]:
         cases.extend(image_cases(folder, len(beside.channels)))
+    cases, notes = assign_patients(cases, None)
     names = [case.case for case in cases]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -43,5 +46,7 @@ def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
         classes=beside.classes,
         label_values=beside.plan.label_values,
         cases=sorted(cases, key=lambda case: natural_key(case.case)),
+        notes=notes,
+        modalities=tuple(modality_of(channel) for channel in beside.channels),
         labelled=False,
     )

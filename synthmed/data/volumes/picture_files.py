@@ -1,0 +1,220 @@
+"""Picture files: what their headers say, and their pixels."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthmed.data.volumes.base import damaged
+from synthmed.errors import UserError
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+# How many bytes of pixels one byte of a file can hold; TIFF has codes that write a blank line as one bit.
+_LARGEST_RATIOS = {"PNG": 1040, "BMP": 1040, "JPEG": 2080, "TIFF": 1 << 14}
+_ORIENTATION = 0x0112
+_TURNED_BY_A_QUARTER = (5, 6, 7, 8)
+# What Pillow calls the pixels: (NumPy type, channels).
+_MODES = {
+    "1": ("uint8", 1),
+    "L": ("uint8", 1),
+    "I;16": ("uint16", 1),
+    "I;16B": ("uint16", 1),
+    "I": ("int32", 1),
+    "F": ("float32", 1),
+    "LA": ("uint8", 2),
+    "RGB": ("uint8", 3),
+    "RGBA": ("uint8", 4),
+}
+# These are converted to red, green and blue.
+_CONVERTED = ("P", "PA", "CMYK", "YCbCr", "RGBX", "HSV", "LAB")
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture's header says.
+
+    Attributes:
+        columns: Width as it is to be looked at, that is after `orientation` is applied.
+        rows: Height, likewise.
+        pages: How many pictures the file has.
+        channels: Of a pixel.
+        dtype: NumPy name of the stored type.
+        orientation: EXIF's number for how the picture must be turned; 1 is not at all.
+        alpha: Whether the last channel is alpha.
+    """
+
+    columns: int
+    rows: int
+    pages: int
+    channels: int
+    dtype: str
+    orientation: int
+    alpha: bool
+
+
+def picture_header(path: Path) -> PictureHeader:
+    """Return what a picture's header says, without reading its pixels.
+
+    Raises:
+        UserError: If the file is missing, damaged, claims more pixels than it can hold, or has pixels of a kind that
+            is not read.
+    """
+    with _opened(path) as image:
+        return _header(image, path)
+
+
+def has_constant_alpha(path: Path) -> bool:
+    """Return whether all pixels of a picture are equally opaque, so that alpha says nothing; true if it is damaged."""
+    try:
+        with _opened(path) as image:
+            low, high = image.getchannel("A").getextrema()
+            return bool(low == high)
+    except Exception:
+        # The inspection tells it.
+        return True
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f"{path} claims more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into smaller pictures"
+        ) from None
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{path} is damaged, or no PNG, JPEG, TIFF or BMP picture of 1, 3 or 4 channels: copy it again, or save it"
+            " as PNG"
+        ) from None
+    except Exception as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    # Pillow's decoders raise almost any exception when a file is damaged, and document none.
+    return damaged(path, "its header is cut short" if isinstance(error, struct.error) else error)
+
+
+def _header(image: Any, path: Path) -> PictureHeader:
+    try:
+        dtype, channels = _kind(image, path)
+        pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+        image.seek(0)
+        # Of a PNG file without EXIF in its head, Pillow would decode all pixels to look for it behind them.
+        exif = image.format != "PNG" or "exif" in image.info
+        orientation = int(image.getexif().get(_ORIENTATION, 1)) if exif else 1
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from None
+    columns, rows = image.size
+    claimed = columns * rows * channels * np.dtype(dtype).itemsize / (8 if image.mode == "1" else 1)
+    if claimed > path.stat().st_size * _LARGEST_RATIOS[image.format]:
+        raise damaged(path, "it is shorter than its header says")
+    # TIFF files are turned by Pillow itself.
+    if orientation in _TURNED_BY_A_QUARTER and image.format != "TIFF":
+        columns, rows = rows, columns
+    return PictureHeader(
+        columns=columns,
+        rows=rows,
+        pages=pages,
+        channels=channels,
+        dtype=dtype,
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        alpha=image.mode in ("LA", "RGBA"),
+    )
+
+
+def _kind(image: Any, path: Path) -> tuple[str, int]:
+    """Return the NumPy type and the number of channels of an opened picture."""
+    raw = _raw_mode(image)
+    if image.mode in _CONVERTED:
+        return "uint8", 1 if _grey_palette(image) else 3
+    if image.mode not in _MODES or (image.format == "PNG" and raw == "LA;16B"):
+        raise UserError(f"{path} has {raw or image.mode} pixels, which are not read: save it as grey, RGB or RGBA")
+    dtype, channels = _MODES[image.mode]
+    return ("uint16" if channels > 1 and ";16" in raw else dtype), channels
+
+
+def _raw_mode(image: Any) -> str:
+    arguments = image.tile[0].args if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _grey_palette(image: Any) -> bool:
+    if image.mode != "P":
+        return False
+    colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def read_pages(path: Path, *, mask: bool, coloured: bool) -> list[np.ndarray]:
+    """Return the pages of a picture `[rows, columns, C]`, turned as EXIF asks; see `PictureSource`.
+
+    Raises:
+        UserError: If the file is damaged or its pixels are not read.
+    """
+    with _opened(path) as image:
+        header = _header(image, path)
+        raw = _raw_mode(image)
+        try:
+            if header.channels > 1 and (";16" in raw or raw.startswith("RGBa")):
+                pages = _through_itk(path, header)
+            else:
+                pages = []
+                for page in range(header.pages):
+                    image.seek(page)
+                    pages.append(_pixels(image, mask))
+        except Exception as error:
+            raise _broken(path, error) from None
+        if image.format != "TIFF":
+            pages = [_turned(page, header.orientation) for page in pages]
+    return [_as_mask(page, header, path, coloured) for page in pages] if mask else pages
+
+
+def _through_itk(path: Path, header: PictureHeader) -> list[np.ndarray]:
+    # Pillow cuts 16 bits of colours down to 8, and divides colours by an alpha that multiplies them.
+    import SimpleITK
+
+    if header.orientation != 1:
+        raise ValueError("an EXIF orientation of such pixels is not applied: save it turned upright")
+
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    return list(array.reshape(header.pages, header.rows, header.columns, header.channels))
+
+
+def _pixels(image: Any, mask: bool) -> np.ndarray:
+    if mask and image.mode in ("P", "PA"):
+        array = np.asarray(image if image.mode == "P" else image.getchannel(0))
+    elif image.mode in _CONVERTED:
+        array = np.asarray(image.convert("L" if _grey_palette(image) else "RGB"))
+    else:
+        array = np.asarray(image)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array.astype(array.dtype.newbyteorder("=")).reshape(*array.shape[:2], -1)
+
+
+def _turned(page: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a picture as EXIF 2.32, table 6 (tag 274), says."""
+    if orientation in _TURNED_BY_A_QUARTER:
+        page = page.swapaxes(0, 1)
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return np.flip(page, flips)
+
+
+def _as_mask(page: np.ndarray, header: PictureHeader, path: Path, coloured: bool) -> np.ndarray:
+    colours = page[..., : page.shape[-1] - header.alpha] if page.shape[-1] == header.channels else page
+    if colours.shape[-1] < 3 or (not coloured and (colours == colours[..., :1]).all()):
+        return colours[..., :1]
+    if colours.dtype != np.uint8:
+        raise UserError(f"{path} is a mask of 16-bit colours: save it as grey or with 8 bits")
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return (red << 16 | green << 8 | blue)[..., np.newaxis]
