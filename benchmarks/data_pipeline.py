@@ -25,6 +25,7 @@ from common import emit
 
 CASES, SIZE = {"tiny": 4, "128": 16, "256": 12}, {"tiny": 32, "128": 128, "256": 256}
 CHANNELS = 2
+TIMEOUT = 300
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def measure_input(store, folder: Path, arguments: argparse.Namespace, common: di
             own.append(_rate(stream, arguments.batch, arguments.seconds))
             if other:
                 del stream
-                theirs.append(json.loads(subprocess.check_output(other, text=True, stderr=subprocess.DEVNULL)))
+                theirs.append({way: _call([*other, "--way", way]) for way in ("volumes", "slices")})
                 stream = iter(batches)
                 for _ in range(8):
                     next(stream)
@@ -115,13 +116,13 @@ def measure_input(store, folder: Path, arguments: argparse.Namespace, common: di
         "peak_rss_anon_gib": usage.peak,
     }
     if theirs:
-        rates = {way: statistics.median(found[way] for found in theirs) for way in ("volumes", "slices")}
+        rates = {way: statistics.median(found[way]["per_second"] for found in theirs) for way in ("volumes", "slices")}
         record |= {
             "torchio_volumes_per_second": rates["volumes"],
             "torchio_slices_per_second": rates["slices"],
             "times_torchio": statistics.median(own) / max(rates.values()),
-            "torchio": theirs[0]["torchio"],
-            "torch": theirs[0]["torch"],
+            "torchio": theirs[0]["slices"]["torchio"],
+            "torch": theirs[0]["slices"]["torch"],
         }
     emit(record)
 
@@ -153,6 +154,10 @@ def _torchio(store, folder: Path, arguments: argparse.Namespace, options) -> lis
     script = Path(__file__).with_name("torchio_loader.py")
     command = [arguments.torchio_python, script, out, "--batch", arguments.batch, "--seconds", arguments.seconds]
     return [*map(str, command), "--augmentation", json.dumps(augmentation)]
+
+
+def _call(command: list[str]) -> dict[str, Any]:
+    return json.loads(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=TIMEOUT))
 
 
 class Usage:

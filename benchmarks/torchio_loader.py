@@ -4,11 +4,13 @@
 
 Prints one line of JSON: augmented 2D slices a second of two set-ups, both on cases that have been prepared already.
 
-- volumes: TorchIO's own way. The transforms change whole volumes, read from uncompressed NIfTI files; a `Queue` with worker
-  processes draws as many 2D patches from each as it has slices. All slices of a volume share one change, which
+- volumes: TorchIO's own way. The transforms change whole volumes, read from uncompressed NIfTI files; a `Queue` with
+  worker processes draws as many 2D patches from each as it has slices. All slices of a volume share one change, which
   makes this cheaper than a change for each.
-- slices: the same work as synthmed's. Each slice is a subject of its own in memory and is changed by itself, in the worker
-  processes of a `SubjectsLoader`.
+- slices: the same work as synthmed's. Each slice is a subject of its own in memory and is changed by itself, in the
+  worker processes of a `SubjectsLoader`.
+
+One of them a call: worker processes must not be forked from a process in which the other way has used ITK.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import SimpleITK
 import torch
 import torchio as tio
 
@@ -31,7 +34,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--augmentation", type=json.loads, required=True)
+    parser.add_argument("--way", choices=["volumes", "slices"], required=True)
     arguments = parser.parse_args()
+    # ITK's threads do not survive the fork of a worker process, which then would wait for them for ever.
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     common = {
         "batch": arguments.batch,
         "seconds": arguments.seconds,
@@ -41,8 +47,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "volumes": volumes(arguments.folder, **common),
-                "slices": slices(arguments.folder, **common),
+                "per_second": {"volumes": volumes, "slices": slices}[arguments.way](arguments.folder, **common),
                 "torchio": tio.__version__,
                 "torch": torch.__version__,
             }
@@ -54,17 +59,6 @@ def transforms(options: dict) -> tio.Transform:
     """Return what synthmed's `Augmentation` of these options does, in TorchIO's transforms."""
     factor = 1 + options["scale"]
     shift = options["translation"] * options["side_mm"]
-
-    def contrast(image: torch.Tensor) -> torch.Tensor:
-        # TorchIO has no change of contrast or brightness; this is the place that it has for a function of one's own.
-        limit = math.log1p(options["contrast"])
-        if random.random() < options["intensity"]:
-            mean = image.mean()
-            image = (image - mean) * math.exp(random.uniform(-limit, limit)) + mean
-        if random.random() < options["intensity"]:
-            image = image + random.uniform(-1, 1) * options["brightness"]
-        return image
-
     return tio.Compose(
         [
             tio.RandomAffine(
@@ -74,10 +68,32 @@ def transforms(options: dict) -> tio.Transform:
                 p=options["geometry"],
             ),
             tio.RandomGamma(log_gamma=math.log1p(options["gamma"]), p=options["intensity"]),
-            tio.Lambda(contrast, types_to_apply=[tio.INTENSITY]),
+            tio.Lambda(Recolour(options), types_to_apply=[tio.INTENSITY]),
             tio.RandomNoise(std=(0, options["noise"]), p=options["intensity"]),
         ]
     )
+
+
+class Recolour:
+    """Contrast and brightness, of which TorchIO has no change; `Lambda` is the place that it has for one's own.
+
+    Args:
+        options: Of synthmed's `Augmentation`.
+    """
+
+    def __init__(self, options: dict):
+        self._options = options
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Change an image, both changes with their probability."""
+        options = self._options
+        limit = math.log1p(options["contrast"])
+        if random.random() < options["intensity"]:
+            mean = image.mean()
+            image = (image - mean) * math.exp(random.uniform(-limit, limit)) + mean
+        if random.random() < options["intensity"]:
+            image = image + random.uniform(-1, 1) * options["brightness"]
+        return image
 
 
 def volumes(folder: Path, *, batch: int, seconds: float, workers: int, changes: tio.Transform) -> float:
