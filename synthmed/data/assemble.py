@@ -79,7 +79,7 @@ def bring_about(
         refuse_problems(found, dataset.path)
         chosen = choose(found)
         done = work.begin(request, chosen.plan)
-        if chosen.text is not None:
+        if chosen.text is not None and not done:
             write_plan(work.store / PLAN, chosen.text)
         if done:
             say(f"goes on where it was interrupted, after {sum(len(shard.cases) for shard in done)} prepared cases")

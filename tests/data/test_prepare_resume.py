@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from synthmed.data import inspect, shards, workfolder
+from synthmed.data import assemble, inspect, shards, workfolder
 from synthmed.data.flight import Budget, in_order
 from synthmed.data.inspect import update_hash
 from synthmed.data.prepare import prepare, prepare_unlabelled
@@ -64,7 +64,7 @@ def test_an_interrupted_preparation_goes_on(source, tmp_path, monkeypatch, note,
     checked, prepared = [], []
     monkeypatch.setattr(inspect, "_inspect_case", _recording(inspect._inspect_case, checked))
     monkeypatch.setattr(
-        "synthmed.data.prepare.load_case", _recording(sys.modules[prepare.__module__].load_case, prepared)
+        "synthmed.data.assemble.load_case", _recording(assemble.load_case, prepared)
     )
     store = prepare(source, tmp_path / "store", seed=3)
     assert len(checked) <= (5 - count + 1 if note == "checked" else 0)
