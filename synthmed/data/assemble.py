@@ -80,6 +80,7 @@ def bring_about(
         chosen = choose(found)
         done = work.begin(request, chosen.plan)
         if chosen.text is not None:
+            (work.store / PLAN).unlink(missing_ok=True)
             write_plan(work.store / PLAN, chosen.text)
         if done:
             say(f"goes on where it was interrupted, after {sum(len(shard.cases) for shard in done)} prepared cases")
