@@ -56,7 +56,7 @@ def notes_on(cases: list[CaseFingerprint]) -> Iterator[str]:
     if len(orientations) > 1:
         yield f"cases are stored in {len(orientations)} orientations; all are turned to one when they are prepared"
     if any(case.geometry.xyzt_units[0] == "unknown" for case in cases):
-        yield "files do not say the unit of length; it is taken for mm"
+        yield "files do not say the unit of length: where mm are asked for, such as --spacing, one of theirs is taken"
 
 
 def _described(dataset: Dataset) -> Iterator[Problem]:
