@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def command(dataset: Path, as_json: bool, reading: "ReadOptions") -> None:
     """Read every file of the data set in the folder DATASET; say what it is like and how to mend what is wrong.
 
-    Exit code 0 means that it can be prepared, 2 that something is wrong.
+    Exit code 0 means that it can be prepared, perhaps with warnings; 2 that a problem has to be mended first.
 
     \b
     Example:
@@ -36,17 +36,18 @@ def command(dataset: Path, as_json: bool, reading: "ReadOptions") -> None:
     with progress("inspect") as report:
         found = fingerprint(source, progress=report)
     if as_json:
-        notes = {"notes": list(source.notes)}
-        emit_json({**found.model_dump(mode="json"), **notes, "summary": dict(fingerprint_rows(found))})
+        # Counts of every HU are for plans, and longer than all the rest.
+        content = found.model_dump(mode="json", exclude={"cases": {"__all__": {"hounsfield"}}})
+        emit_json({**content, "summary": dict(fingerprint_rows(found))})
     else:
-        _show(found, source.notes)
+        _show(found)
     if found.problems:
         raise UserError(
             f"{dataset}: problems found: {len(found.problems)}; mend them as told above, then inspect again"
         )
 
 
-def _show(found: "Fingerprint", notes: tuple[str, ...]) -> None:
+def _show(found: "Fingerprint") -> None:
     from rich.table import Table
 
     from synthmed.data.summary import fingerprint_rows
@@ -56,14 +57,17 @@ def _show(found: "Fingerprint", notes: tuple[str, ...]) -> None:
     for name, value in fingerprint_rows(found):
         table.add_row(name, value)
     screen.print(table)
-    for note in notes:
-        screen.print(note, soft_wrap=True)
-    if found.problems:
-        problems = Table(title="Problems")
+    for title, entries in (("Problems", found.problems), ("Warnings", found.warnings)):
+        if not entries:
+            continue
+        listed = Table(title=title)
         for column in ("File", "What is wrong", "How to mend it"):
-            problems.add_column(column, overflow="fold")
-        for problem in found.problems:
-            problems.add_row(problem.file, problem.what, problem.mend)
-        screen.print(problems)
-    else:
-        screen.print("No problem found.")
+            listed.add_column(column, overflow="fold")
+        for entry in entries:
+            listed.add_row(entry.file, entry.what, entry.mend)
+        screen.print(listed)
+    for note in found.notes:
+        screen.print(f"note: {note}", soft_wrap=True)
+    if not found.problems:
+        warned = f"; warnings: {len(found.warnings)}" if found.warnings else ""
+        screen.print(f"No problem found{warned}.")

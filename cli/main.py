@@ -16,6 +16,7 @@ from synthmed.errors import UserError
 COMMANDS = {
     "demo": ("demo", "The whole story on an embedded phantom; ends with a report."),
     "phantom": ("phantom", "Draw a deterministic multi-channel phantom set."),
+    "data": ("data", "List and fetch public data sets."),
     "inspect": ("inspect", "Fingerprint a data set and say what is wrong with it."),
     "prepare": ("prepare", "Turn a data set into a store of prepared slices."),
     "train": ("train", "Train a generator: base, mask or cond."),

@@ -1,22 +1,23 @@
 """`synthmed prepare`: from a data set to a store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from synthmed.errors import UserError
 
 from .common import console, parse_size, progress, seed_option
-from .reading import NAMES, reading_options
+from .reading import reading_options
 
 if TYPE_CHECKING:
-    from synthmed.data.readers import ReadOptions
+    from synthmed.data.readers import Dataset, ReadOptions
+    from synthmed.data.store import Store
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the store; must be new.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the store; new, or made by the same command.")
 @click.option(
     "--axis",
     type=click.Choice(["sagittal", "coronal", "axial"]),
@@ -34,6 +35,29 @@ if TYPE_CHECKING:
     " would not fit]",
 )
 @click.option(
+    "--normalise",
+    multiple=True,
+    metavar="[CHANNEL=]RULE",
+    help="auto, percentiles, zscore (within the body) or window:LOW,HIGH (in the source's unit); may be repeated, for"
+    " single channels.  [default: auto: CT by a window in HU, pictures by their full range, else percentiles]",
+)
+@click.option("--bias-correction", is_flag=True, help="Free MRI of slow shading by N4.")
+@click.option(
+    "--crop",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Cut off margins without content; auto: where at most three quarters of the voxels would be left.",
+)
+@click.option(
+    "--slices",
+    type=click.Choice(["all", "foreground", "balanced"]),
+    default="all",
+    show_default=True,
+    help="Training slices that a training is offered: all, those with classes and their neighbours, or those with rare"
+    " classes more often.",
+)
+@click.option(
     "--split",
     default="0.7,0.15,0.15",
     show_default=True,
@@ -41,6 +65,18 @@ if TYPE_CHECKING:
     help='Patients for training, validation, test; or a file of case names {"train": [], "val": [], "test": []}.',
 )
 @click.option("--train-patients", type=click.IntRange(min=1), metavar="N", help="Keep N training patients (nested).")
+@click.option(
+    "--plan-only",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.yaml",
+    help="Write the plan, to be read and edited, and stop; --plan then executes it.",
+)
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.yaml",
+    help="Execute a plan: one from --plan-only, or a store's plan.yaml. It says all that the other options say.",
+)
 @click.option(
     "--unlabelled-for",
     type=click.Path(path_type=Path),
@@ -53,12 +89,18 @@ if TYPE_CHECKING:
 def command(
     context: click.Context,
     dataset: Path,
-    out: Path,
+    out: Path | None,
     axis: str | None,
     size: str | None,
     spacing: str | None,
+    normalise: tuple[str, ...],
+    bias_correction: bool,
+    crop: Literal["auto", "yes", "no"],
+    slices: Literal["all", "foreground", "balanced"],
     split: str,
     train_patients: int | None,
+    plan_only: Path | None,
+    plan: Path | None,
     unlabelled_for: Path | None,
     seed: int,
     reading: "ReadOptions",
@@ -66,19 +108,33 @@ def command(
     """Check the data set in the folder DATASET and write a store of normalised slices.
 
     Recognised are Medical Segmentation Decathlon and nnU-Net raw folders, volumes (NIfTI, NRRD, MetaImage) in a folder
-    a case or named by case, and pictures (PNG, JPEG, TIFF, BMP) with masks. Patients never straddle a split.
+    a case or named by case, pictures (PNG, JPEG, TIFF, BMP) with masks, and DICOM studies. Patients never straddle a
+    split. Interrupted, the same command goes on; run again, it checks the store and makes anew what was damaged.
 
     \b
     Example:
       synthmed prepare Task04_Hippocampus --out store --size 64x64 --split 0.7,0.15,0.15
     """
+    from synthmed.data.plan import PlanOptions
     from synthmed.data.prepare import prepare
     from synthmed.data.readers import read_dataset
     from synthmed.data.split import parse_fractions
-    from synthmed.data.summary import store_lines
 
+    if plan is not None:
+        _refuse_beside(context, f"--plan prepares as {plan} says", "plan")
+    elif unlabelled_for is not None:
+        _refuse_beside(context, f"--unlabelled-for prepares as {unlabelled_for} was prepared", "unlabelled_for")
+    if plan_only is not None and out is not None:
+        raise UserError("--plan-only writes no store: leave out --out, and give it when --plan executes the plan")
+    if plan_only is None and out is None:
+        raise UserError("prepare needs a place for the store: add --out STORE")
+    if plan is not None:
+        assert out is not None, "--plan-only is refused beside --plan"
+        _prepare_as_planned(dataset, out, plan)
+        return
     if unlabelled_for is not None:
-        _prepare_unlabelled(context, dataset, out, unlabelled_for)
+        assert out is not None, "--plan-only is refused beside --unlabelled-for"
+        _prepare_unlabelled(dataset, out, unlabelled_for)
         return
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
@@ -86,38 +142,78 @@ def command(
     source = read_dataset(dataset, reading)
     for note in source.notes:
         click.echo(note, err=True)
+    options = PlanOptions(
+        axis=axis,
+        size=chosen_size,
+        spacing=chosen_spacing,
+        normalise=normalise,
+        bias_correction=bias_correction,
+        crop=crop,
+        slices=slices,
+    )
+    common: dict[str, Any] = {
+        "split": chosen_split,
+        "train_patients": train_patients,
+        "seed": seed,
+        "options": options,
+        "reading": reading,
+    }
+    if plan_only is not None:
+        _write_plan(source, plan_only, common)
+        return
+    assert out is not None, "refused above"
     with progress("prepare") as report:
-        store = prepare(
-            source,
-            out,
-            axis=axis,
-            size=chosen_size,
-            spacing=chosen_spacing,
-            split=chosen_split,
-            train_patients=train_patients,
-            seed=seed,
-            progress=report,
-        )
-    screen = console()
-    for line in store_lines(store, cases_in_dataset=len(source.cases)):
-        screen.print(line, soft_wrap=True)
+        store = prepare(source, out, **common, progress=report, say=_say)
+    _show(store, len(source.cases))
 
 
-def _prepare_unlabelled(context: click.Context, dataset: Path, out: Path, beside: Path) -> None:
+def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
+    from synthmed.data.prepare import plan_only
+
+    with progress("plan") as report:
+        plan_only(source, file, **common, progress=report)
+    console().print(f"{file}: read and edit it, then execute it with --out STORE --plan {file}", soft_wrap=True)
+
+
+def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
+    from synthmed.data.planfile import read_plan
+    from synthmed.data.prepare import prepare_as_planned
+    from synthmed.data.readers import read_dataset
+
+    with progress("prepare") as report:
+        store = prepare_as_planned(dataset, out, plan=plan, progress=report, say=_say)
+    _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
+
+
+def _prepare_unlabelled(dataset: Path, out: Path, beside: Path) -> None:
     from synthmed.data.prepare import prepare_unlabelled
     from synthmed.data.readers import read_unlabelled
     from synthmed.data.store import Store
-    from synthmed.data.summary import store_lines
 
-    for name in ("axis", "size", "spacing", "split", "train_patients", "seed", *NAMES):
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = "--" + name.replace("_", "-")
-            raise UserError(f"--unlabelled-for prepares as {beside} was prepared: leave out {option}")
     labelled = Store.open(beside)
     with progress("prepare") as report:
-        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report)
+        store = prepare_unlabelled(dataset, out, beside=labelled, progress=report, say=_say)
+    _show(store, len(read_unlabelled(dataset, labelled.manifest).cases))
+
+
+def _refuse_beside(context: click.Context, why: str, option: str) -> None:
+    """Refuse all other options than this one and --out."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and isinstance(parameter, click.Option) and name not in (option, "out"):
+            raise UserError(f"{why}: leave out {parameter.opts[0]}")
+
+
+def _say(line: str) -> None:
+    console().print(line, soft_wrap=True)
+
+
+def _show(store: "Store", cases: int) -> None:
+    from synthmed.data.summary import store_lines
+
     screen = console()
-    for line in store_lines(store, cases_in_dataset=len(read_unlabelled(dataset, labelled.manifest).cases)):
+    for line in store_lines(store, cases_in_dataset=cases):
         screen.print(line, soft_wrap=True)
 
 

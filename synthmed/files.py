@@ -1,5 +1,6 @@
 """Writing so that nothing is ever half-written: a temporary name first, a rename at the end."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -65,6 +66,36 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         raise
+
+
+@contextmanager
+def hold(path: Path | str, told: str) -> Iterator[None]:
+    """Hold the file at `path`, which is made if need be with its folder, against other processes until the block ends.
+
+    A process that dies lets go of it.
+
+    Raises:
+        UserError: With the words `told`, if another process holds it.
+    """
+    while True:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(told) from None
+            # Whoever held it may have removed it since we opened it: then we hold a file that nobody else will see.
+            if not _is_at(file.fileno(), path):
+                continue
+            yield
+            return
+
+
+def _is_at(descriptor: int, path: Path | str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path | str, value: Any) -> None:

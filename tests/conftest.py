@@ -35,7 +35,7 @@ def tiny_info():
             sform_code=2,
             scale=(100.0 + number, 0.5),
             offset=(20.0, -3.0),
-            dtype="int16",
+            dtype="float32",
         )
 
     def make(variant: str) -> BundleInfo:

@@ -40,7 +40,7 @@ def test_the_reference_lists_every_command_and_option_and_no_other():
     for section in sections:
         heading, _, text = re.split(r"^## ", section, flags=re.MULTILINE)[0].partition("\n")
         name = " ".join(word for word in heading.split() if word.islower())
-        documented[name] = set(re.findall(r"^\| `(--[a-z-]+)", text, flags=re.MULTILINE))
+        documented[name] = set(re.findall(r"^\| `(--[a-z0-9-]+)", text, flags=re.MULTILINE))
     assert documented == {name: options(command) for name, command in commands()}
 
 

@@ -89,8 +89,11 @@ class AttributeTable(Record):
 
 
 def attribute_table(store: Store) -> AttributeTable:
-    """Count the training slices of a store, which must have some, by position and by what they show."""
-    indices = store.indices("train")
+    """Count what a generator is offered of a store's training slices, of which there must be some.
+
+    They are counted by position and by what they show.
+    """
+    indices = store.training_indices(fully_labelled=True)
     parts = np.minimum((store.slice_position[indices] * STEPS).astype(int), STEPS - 1)
     found = Counter(
         (int(part), tuple(int(index) + 1 for index in np.flatnonzero(row)))

@@ -1,118 +1,89 @@
 """A data set's fingerprint and everything that is wrong with it, found in one pass."""
 
 import hashlib
+import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from synthmed.data.fingerprint import CaseFingerprint, Fingerprint, Problem
+from synthmed.data.flight import WORKERS, Budget
+from synthmed.data.foreground import Measures, whole_box
+from synthmed.data.integrity import duplicates, notes_on, warnings_on
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
-from synthmed.data.schema import Geometry, Record
+from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 
-WORKERS = 2
+__all__ = ["CaseFingerprint", "Fingerprint", "Problem", "fingerprint", "refuse_problems", "update_hash"]
+
+BYTES_A_VOXEL = 6
+"""Memory that looking at one file takes: its voxels as they are, and what is made of them."""
 
 
-class Problem(Record):
-    """One thing that is wrong: what, in which file, and how to mend it."""
+class Checks(Protocol):
+    """What an earlier run found, and where this one keeps what it finds."""
 
-    what: str
-    file: str
-    mend: str
+    def get(self, files: CaseFiles) -> CaseFingerprint | None:
+        """Return what is known of a case whose files are still the same."""
 
-    def __str__(self) -> str:
-        """Return the problem as one line."""
-        return f"{self.file}: {self.what}; {self.mend}"
+    def keep(self, files: CaseFiles, found: CaseFingerprint) -> None:
+        """Remember a case that has no problem of its own."""
 
 
-class CaseFingerprint(Record):
-    """What one case is like.
-
-    Attributes:
-        case: Name of the case.
-        patient: Name of its patient.
-        geometry: Of its volume.
-        orientation: Directions of the source array's axes.
-        minimum: Smallest intensity of each channel.
-        maximum: Largest intensity of each channel.
-        hash: SHA-256 of the decoded voxels of all channels.
-        voxels: How many voxels each class has.
-        foreground_slices: Slices with foreground along each axis of the source array.
-    """
-
-    case: str
-    patient: str
-    geometry: Geometry
-    orientation: str
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    hash: str
-    voxels: tuple[int, ...]
-    foreground_slices: tuple[int, int, int]
-
-
-class Fingerprint(Record):
-    """What a data set is like, and its problems; empty `problems` means that it can be prepared."""
-
-    dataset: str
-    layout: str
-    licence: str
-    channels: tuple[str, ...]
-    classes: tuple[str, ...]
-    label_values: tuple[int, ...]
-    patients: int
-    cases: tuple[CaseFingerprint, ...]
-    problems: tuple[Problem, ...]
-
-    def orientations(self) -> dict[str, int]:
-        """Return how many cases have each orientation."""
-        return dict(Counter(case.orientation for case in self.cases).most_common())
-
-    def class_shares(self) -> tuple[float, ...]:
-        """Return the share of all voxels that each class has, 0..1."""
-        total = np.sum([case.voxels for case in self.cases], axis=0) if self.cases else np.zeros(len(self.classes))
-        return tuple(float(share) for share in total / max(float(np.sum(total)), 1.0))
-
-
-def fingerprint(dataset: Dataset, *, progress: Progress | None = None) -> Fingerprint:
+def fingerprint(dataset: Dataset, *, progress: Progress | None = None, checks: Checks | None = None) -> Fingerprint:
     """Read every file of a data set and return what it is like and all that is wrong with it.
 
     Args:
         dataset: From `read_dataset`.
         progress: Told after each case.
+        checks: Cases that need not be read again.
     """
     tell = progress or silent
+    budget = Budget()
+
+    def check(files: CaseFiles) -> tuple[CaseFingerprint | None, list[Problem]]:
+        known = checks.get(files) if checks else None
+        return (known, []) if known else _inspect_case(files, dataset, budget)
+
     problems = [
-        Problem(what="label without an image", file=str(path), mend="add its image to imagesTr or remove the label")
+        Problem(what="label without an image", file=str(path), mend="add its image or remove the label")
         for path in dataset.orphans
     ]
     cases: list[CaseFingerprint] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            results = pool.map(lambda files: _inspect_case(files, dataset), dataset.cases)
-            for done, (found, wrong) in enumerate(results, start=1):
+            for done, (found, wrong) in enumerate(pool.map(check, dataset.cases), start=1):
                 problems.extend(wrong)
                 if found is not None:
                     cases.append(found)
+                    if checks:
+                        checks.keep(dataset.cases[done - 1], found)
                 tell(done, len(dataset.cases), "checked")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    problems.extend(_duplicates(cases, dataset))
+    problems.extend(duplicates(cases, dataset))
     return Fingerprint(
         dataset=dataset.name,
         layout=dataset.layout,
         licence=dataset.licence,
         channels=dataset.channels,
+        modalities=dataset.modalities,
         classes=dataset.classes,
         label_values=dataset.label_values,
+        ignore_value=dataset.ignore_value,
+        regions=dataset.regions,
         patients=len({case.patient for case in dataset.cases}),
         cases=tuple(cases),
         problems=tuple(problems),
+        warnings=tuple(warnings_on(cases, dataset)),
+        notes=(*dataset.notes, *notes_on(cases)),
     )
 
 
@@ -125,10 +96,20 @@ def refuse_problems(fingerprint: Fingerprint, path: Path) -> None:
     raise UserError(f"{fingerprint.problems[0]}{more}")
 
 
-def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint | None, list[Problem]]:
+def _inspect_case(files: CaseFiles, dataset: Dataset, budget: Budget) -> tuple[CaseFingerprint | None, list[Problem]]:
     problems: list[Problem] = []
     volumes = _open_images(files, dataset, problems)
     label = _open_label(files, volumes, problems) if dataset.labelled else None
+    largest = max((math.prod(volume.geometry.shape) * volume.channels for volume in volumes), default=0)
+    with budget.take(BYTES_A_VOXEL * largest):
+        return _inspect_voxels(files, dataset, volumes, label, problems)
+
+
+def _inspect_voxels(
+    files: CaseFiles, dataset: Dataset, volumes: list[Volume], label: Volume | None, problems: list[Problem]
+) -> tuple[CaseFingerprint | None, list[Problem]]:
+    label_voxels = _label_voxels(label, problems) if label is not None else None
+    measures = Measures(dataset.modalities, labels=label_voxels, ignore_value=dataset.ignore_value)
     hasher = hashlib.sha256()
     low: list[float] = []
     high: list[float] = []
@@ -136,17 +117,19 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         voxels = _read(volume, problems)
         if voxels is None:
             continue
-        bad = int(np.size(voxels) - np.count_nonzero(np.isfinite(voxels)))
-        if bad:
-            what, mend = f"NaN or infinite in {bad} voxel{'s' * (bad > 1)}", "replace them, as by background"
-            problems.append(Problem(what=what, file=str(volume.path), mend=mend))
+        unusable = _not_finite(voxels, volume)
+        if unusable:
+            problems.append(unusable)
             continue
         update_hash(hasher, voxels)
         low.extend(float(value) for value in voxels.min(axis=(0, 1, 2)))
         high.extend(float(value) for value in voxels.max(axis=(0, 1, 2)))
-    counts = _label_counts(label, dataset, problems) if label is not None else None
+        measures.add(voxels)
+    counts = None
+    if label is not None and label_voxels is not None:
+        counts = _label_counts(label, label_voxels, dataset, problems)
     if not dataset.labelled:
-        counts = (0,) * len(dataset.classes), (0, 0, 0)
+        counts = (0,) * len(dataset.classes), (0, 0, 0), 0
     if problems or counts is None:
         return None, problems
     geometry = volumes[0].geometry
@@ -160,6 +143,9 @@ def _inspect_case(files: CaseFiles, dataset: Dataset) -> tuple[CaseFingerprint |
         hash=hasher.hexdigest(),
         voxels=counts[0],
         foreground_slices=counts[1],
+        ignored=counts[2],
+        content=measures.box or whole_box(geometry.shape),
+        hounsfield=tuple(measures.hounsfield),
     ), problems
 
 
@@ -170,7 +156,9 @@ def update_hash(hasher: "hashlib._Hash", voxels: np.ndarray) -> None:
     """
     for channel in range(voxels.shape[-1]):
         hasher.update(repr((*(int(extent) for extent in voxels.shape[:-1]), 1)).encode())
-        hasher.update(np.ascontiguousarray(voxels[..., channel], dtype="<f4").tobytes())
+        # Part by part: the whole would double the memory that a case takes.
+        for part in slabs(voxels[..., channel]):
+            hasher.update(np.ascontiguousarray(part, dtype="<f4").data)
 
 
 def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) -> list[Volume]:
@@ -194,7 +182,7 @@ def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) ->
 
 def _open_label(files: CaseFiles, volumes: list[Volume], problems: list[Problem]) -> Volume | None:
     if files.label is None:
-        mend = "add its label to labelsTr or remove the image"
+        mend = "add its label map or remove the image"
         problems.append(Problem(what="image without its label", file=str(files.images[0].path), mend=mend))
         return None
     try:
@@ -212,13 +200,38 @@ def _open_label(files: CaseFiles, volumes: list[Volume], problems: list[Problem]
 
 
 def _compare(volume: Volume, other: Volume, name: str, problems: list[Problem]) -> None:
-    mend = f"resample it onto {other.path.name}"
     own, reference = volume.geometry, other.geometry
+    mend = f"resample it onto {other.path.name}"
     if own.shape != reference.shape:
         what = f"shape {own.shape} differs from {name} {reference.shape}"
         problems.append(Problem(what=what, file=str(volume.path), mend=mend))
-    elif not np.allclose(own.affine, reference.affine, rtol=1e-4, atol=1e-3):
-        problems.append(Problem(what=f"affine differs from {name}", file=str(volume.path), mend=mend))
+        return
+    affine, wanted = np.asarray(own.affine), np.asarray(reference.affine)
+    if np.allclose(affine, wanted, rtol=1e-4, atol=1e-3):
+        return
+    spacing, wanted_spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, wanted))
+    if not np.allclose(spacing, wanted_spacing, rtol=1e-4, atol=1e-3):
+        what = f"spacing {_join(spacing)} differs from {name} {_join(wanted_spacing)}"
+    elif not np.allclose(affine[:3, :3], wanted[:3, :3], rtol=1e-4, atol=1e-3):
+        what = f"directions of its axes ({axis_codes(affine)}) differ from {name} ({axis_codes(wanted)})"
+    else:
+        what = f"origin {_join(affine[:3, 3])} differs from {name} {_join(wanted[:3, 3])}"
+    mend += ", or copy that header where the voxels do lie on each other"
+    problems.append(Problem(what=what, file=str(volume.path), mend=mend))
+
+
+def _join(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.5g}" for value in values)
+
+
+def _not_finite(voxels: np.ndarray, volume: Volume) -> Problem | None:
+    bad = int(np.size(voxels) - np.count_nonzero(np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
+    if not bad:
+        return None
+    what, mend = f"NaN or infinite in {bad} voxel{'s' * (bad > 1)}", "replace them, as by background"
+    if bad > voxels.size / 2:
+        what, mend = f"{what}, more than half of them", "export the image again, or remove the case"
+    return Problem(what=what, file=str(volume.path), mend=mend)
 
 
 def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
@@ -229,37 +242,56 @@ def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
         return None
 
 
-def _label_counts(
-    label: Volume, dataset: Dataset, problems: list[Problem]
-) -> tuple[tuple[int, ...], tuple[int, int, int]] | None:
+def _label_voxels(label: Volume, problems: list[Problem]) -> np.ndarray | None:
     voxels = _read(label, problems)
     if voxels is None:
         return None
-    voxels = voxels[..., 0]
-    values, counts = np.unique(voxels, return_counts=True)
-    unknown = [f"{value:g}" for value in values.tolist() if value not in dataset.label_values]
+    unusable = _not_finite(voxels, label)
+    if unusable:
+        problems.append(unusable)
+        return None
+    return voxels[..., 0]
+
+
+def _label_counts(
+    label: Volume, voxels: np.ndarray, dataset: Dataset, problems: list[Problem]
+) -> tuple[tuple[int, ...], tuple[int, int, int], int] | None:
+    """Return voxels of each class, slices with foreground along each axis, and voxels that are ignored."""
+    found = _counted(voxels)
+    known = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
+    unknown = [value for value in found if value not in known]
     if unknown:
-        what = f"has {'values' if len(unknown) > 1 else 'the value'} {', '.join(unknown[:5])} that no class has"
+        shown = ", ".join(f"{value:.6g}" for value in unknown[:5]) + ", ..." * (len(unknown) > 5)
+        what = f"has {'values' if len(unknown) > 1 else 'the value'} {shown} not named in the data set's description"
         mend = 'correct the label map, or add them to "labels" where dataset.json names classes'
+        if all(value != round(value) and abs(value - round(value)) < 0.01 for value in unknown):
+            mend = "round them: they are almost whole numbers, as a scaled header or an interpolation leaves them"
+        elif any(value != round(value) for value in unknown):
+            mend = "write whole class numbers: resample label maps by nearest neighbour alone"
         problems.append(Problem(what=what, file=str(label.path), mend=mend))
         return None
-    found = dict(zip(values.tolist(), counts.tolist(), strict=True))
     foreground = voxels != 0
+    ignored = 0
+    if dataset.ignore_value is not None:
+        foreground &= voxels != dataset.ignore_value
+        ignored = found.get(dataset.ignore_value, 0)
     slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
-    return tuple(int(found.get(value, 0)) for value in dataset.label_values), (slices[0], slices[1], slices[2])
+    counts = tuple(found.get(value, 0) for value in dataset.label_values)
+    return counts, (slices[0], slices[1], slices[2]), ignored
 
 
-def _duplicates(cases: list[CaseFingerprint], dataset: Dataset) -> list[Problem]:
-    files = {case.case: case.images[0].path for case in dataset.cases}
-    first: dict[str, CaseFingerprint] = {}
-    problems = []
-    for case in cases:
-        other = first.setdefault(case.hash, case)
-        if other is not case:
-            what = f"the same images as {other.case}"
-            mend = "remove one: a copy in another split would spoil every score"
-            problems.append(Problem(what=what, file=str(files[case.case]), mend=mend))
-    return problems
+def _counted(voxels: np.ndarray) -> dict[float, int]:
+    """Return how often each value occurs, part by part: `np.unique` would sort the whole volume."""
+    counts: Counter[float] = Counter()
+    for part in slabs(voxels, axis=slowest_axis(voxels)):
+        if part.dtype in (np.uint8, np.uint16):
+            found = np.bincount(part.ravel(order="K"))
+            values = np.flatnonzero(found)
+            found = found[values]
+        else:
+            values, found = np.unique(part, return_counts=True)
+        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
+    return {value: counts[value] for value in sorted(counts)}
 
 
 def _told(error: UserError, path: Path) -> Problem:

@@ -50,5 +50,15 @@ def turn_shape(shape: tuple[int, ...], *, source: str, target: str) -> tuple[int
     return turned[0], turned[1], turned[2]
 
 
+def turn_box(
+    box: tuple[tuple[int, int], ...], shape: tuple[int, ...], *, source: str, target: str
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return where a box (first voxel and the one after the last along each axis) of a volume lies after `turn`."""
+    turned = [(0, 0)] * 3
+    for (start, stop), extent, (new, sign) in zip(box, shape, _transform(source, target), strict=True):
+        turned[int(new)] = (start, stop) if sign > 0 else (extent - stop, extent - start)
+    return turned[0], turned[1], turned[2]
+
+
 def _transform(source: str, target: str) -> np.ndarray:
     return ornt_transform(axcodes2ornt(source), axcodes2ornt(target))

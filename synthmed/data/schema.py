@@ -3,6 +3,7 @@
 All are pydantic models, so that a manifest is checked when it is read and its errors name the field.
 """
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -34,7 +35,7 @@ class Geometry(Record):
         xyzt_units: Names of the units of space and time.
         qform_code: NIfTI code of the qform.
         sform_code: NIfTI code of the sform.
-        dtype: NumPy name of the type that the source file stores.
+        dtype: NumPy name of the type that the source file stores; float32 where it stores scaled whole numbers.
     """
 
     shape: tuple[int, int, int]
@@ -66,6 +67,7 @@ class Placement(Record):
         start: Row and column of the store's frame at which the resampled slice begins; negative where it was cropped.
         origin: Row, column and slice of the whole turned volume at which the prepared part begins.
         whole: Rows, columns and slices of the whole turned volume; None where `shape` is it.
+        margin: Intensity of each channel in what was cut off, in the source's units; None where nothing was.
     """
 
     source_orientation: str
@@ -76,6 +78,7 @@ class Placement(Record):
     start: tuple[int, int]
     origin: tuple[int, int, int] = (0, 0, 0)
     whole: tuple[int, int, int] | None = None
+    margin: tuple[float, ...] | None = None
 
 
 class CaseRecord(Record):
@@ -122,6 +125,8 @@ class Scaling(Record):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> "Scaling":
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError("low and high must be numbers that are not infinite")
         if not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.method == "percentiles" and not 0 <= self.low < self.high <= 100:
@@ -171,6 +176,8 @@ class Plan(Record):
     def _is_whole(self) -> "Plan":
         if len(self.intensities) != self.channels:
             raise ValueError(f"{len(self.intensities)} intensities for {self.channels} channels")
+        if self.ignore_value is not None and len(self.label_values) > IGNORE:
+            raise ValueError(f"{len(self.label_values)} classes leave no index for what is to be ignored")
         return self
 
 
@@ -204,6 +211,7 @@ class Manifest(Record):
         shards: In the order of their slices.
         labelled: Whether its label maps are known; else they are all zero and mean nothing.
         regions: Name of each region and the classes that it is made of, where the data set defines regions.
+        class_counts_sha256: SHA-256 of class_counts.npy; None in stores of earlier versions.
     """
 
     format: Literal["synthmed-store"] = "synthmed-store"
@@ -221,3 +229,4 @@ class Manifest(Record):
     shards: tuple[Shard, ...]
     labelled: bool = True
     regions: dict[str, tuple[int, ...]] = {}
+    class_counts_sha256: str | None = None

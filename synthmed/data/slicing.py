@@ -4,15 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthmed.data.intensities import normalise
+from synthmed.data.bias import correct_bias
+from synthmed.data.foreground import content_box
+from synthmed.data.intensities import scale_and_offset, scale_into
 from synthmed.data.orientation import turn
-from synthmed.data.placement import place, plan_placement
+from synthmed.data.placement import cropped, place, plan_placement
 from synthmed.data.readers import Case
 from synthmed.data.schema import IGNORE, Normalisation, Placement, Plan
+from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.errors import UserError
 
 AIR = -1.0
 """Prepared value outside the source image: the lowest there is."""
+# Voxels that are scaled and resampled at a time.
+_BLOCK = 2**22
 
 
 @dataclass(frozen=True)
@@ -33,36 +38,85 @@ class PreparedCase:
 
 
 def prepare_case(case: Case, plan: Plan) -> PreparedCase:
-    """Return a case's slices as a plan asks.
+    """Return a case's slices as a plan asks; the case stays as it is.
+
+    Beside the case and the result there is never more than one channel of it in memory.
 
     Raises:
         UserError: If the case has other channels or label values than the plan.
     """
     if case.images.shape[-1] != plan.channels:
         raise UserError(f"{case.case} has {case.images.shape[-1]} channels, the plan asks for {plan.channels}")
-    placement = plan_placement(case.geometry, plan)
-    directions = {"source": placement.source_orientation, "target": placement.orientation}
-    images, normalisation = normalise(case.images, plan.intensities)
-    images = place(turn(images, **directions), placement, plan.size, order=3, fill=AIR)
-    # Cubic splines overshoot at edges.
-    images = np.ascontiguousarray(np.moveaxis(np.clip(images, -1.0, 1.0), 2, 0))
+    placement = plan_placement(case.geometry, plan, content_box(case.images) if plan.crop else None)
+    images = np.empty((placement.shape[2], *plan.size, plan.channels), np.float32)
+    fitted: list[tuple[float, float]] = []
+    lowest: list[float] = []
+    for channel, scaling in enumerate(plan.intensities):
+        values = case.images[..., channel]
+        if plan.bias_correction:
+            values = correct_bias(values, case.geometry.zooms)
+        # To the whole, so that cropping changes no intensity and margins return as they were.
+        fitted.append(scale_and_offset(values, scaling))
+        lowest.append(float(values.min()))
+        scale, offset = fitted[-1]
+        # Distances from the mean leave room below the air of the image, which would then end at a visible edge.
+        air = max(AIR, (lowest[-1] - offset) / scale) if scaling.method == "zscore" else AIR
+        _place_channel(images[..., channel], _turned(values, placement), placement, fitted[-1], air)
     labels = None
     if case.labels is not None:
-        indices = turn(_class_indices(case, plan), **directions)
+        indices = _turned(_class_indices(case, plan), placement)
         labels = np.ascontiguousarray(np.moveaxis(place(indices, placement, plan.size, order=0, fill=0), 2, 0))
+    scales, offsets = zip(*fitted, strict=True)
+    normalisation = Normalisation(scale=scales, offset=offsets)
+    if placement.whole is not None:
+        placement = placement.model_copy(update={"margin": tuple(lowest)})
     return PreparedCase(images=images, labels=labels, normalisation=normalisation, placement=placement)
+
+
+def _turned(volume: np.ndarray, placement: Placement) -> np.ndarray:
+    return cropped(turn(volume, source=placement.source_orientation, target=placement.orientation), placement)
+
+
+def _place_channel(
+    target: np.ndarray, values: np.ndarray, placement: Placement, fitted: tuple[float, float], air: float
+) -> None:
+    """Write one channel `[h, w, n]` in the source's units to `target`, `[n, H, W]`, some slices at a time.
+
+    Args:
+        target: Slices in store domain.
+        values: The turned and cropped volume.
+        placement: How slices are placed in their frame.
+        fitted: Scale and offset.
+        air: Prepared value outside the volume.
+    """
+    some = max(1, _BLOCK // (values.shape[0] * values.shape[1]))
+    for first in range(0, values.shape[2], some):
+        block = values[:, :, first : first + some]
+        scaled = np.empty(block.shape, np.float32)
+        scale_into(scaled, block, *fitted)
+        placed = place(scaled, placement, target.shape[1:3], order=3, fill=air)
+        # Cubic splines overshoot at edges.
+        target[first : first + some] = np.moveaxis(np.clip(placed, -1.0, 1.0), 2, 0)
 
 
 def _class_indices(case: Case, plan: Plan) -> np.ndarray:
     assert case.labels is not None
+    indices = np.empty_like(case.labels, np.uint8)
+    axis = slowest_axis(indices)
+    for own, part in zip(slabs(indices, axis=axis), slabs(case.labels, axis=axis), strict=True):
+        own[...] = _indices_of(part, case.case, plan)
+    return indices
+
+
+def _indices_of(labels: np.ndarray, name: str, plan: Plan) -> np.ndarray:
     values = np.asarray(plan.label_values)
-    position = np.searchsorted(values, case.labels)
-    known = values[np.minimum(position, len(values) - 1)] == case.labels
+    position = np.searchsorted(values, labels)
+    known = values[np.minimum(position, len(values) - 1)] == labels
     if plan.ignore_value is not None:
-        ignored = case.labels == plan.ignore_value
+        ignored = labels == plan.ignore_value
         position[ignored] = IGNORE
         known |= ignored
     if not known.all():
-        value = int(case.labels[~known].flat[0])
-        raise UserError(f"{case.case}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
+        value = int(labels[~known].flat[0])
+        raise UserError(f"{name}: the label value {value} is not among {', '.join(map(str, plan.label_values))}")
     return position.astype(np.uint8)

@@ -1,6 +1,7 @@
 """Who trains and who is tested: always whole patients, drawn from a seed or named in a file."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -65,6 +66,11 @@ def read_split(path: Path, patients: dict[str, str]) -> dict[str, Split]:
         raise UserError(f'{path} must be {{"train": [names], "val": [names], "test": [names]}} with a name in train')
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in content.values()):
         raise UserError(f"{path}: each part must be a list of case names")
+    return check_split(content, patients, path)
+
+
+def check_split(content: Mapping[str, Sequence[str]], patients: dict[str, str], path: Path) -> dict[str, Split]:
+    """Return the split of each case from the case names of each part, as `path` gives them; see `read_split`."""
     named = [name for names in content.values() for name in names]
     unknown = [name for name in named if name not in patients]
     if unknown:

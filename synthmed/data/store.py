@@ -6,12 +6,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
+from synthmed.data.selection import select
 from synthmed.data.template import Template, template_of
 from synthmed.errors import UserError
 from synthmed.files import read_json
 
 MANIFEST = "manifest.json"
 CLASS_COUNTS = "class_counts.npy"
+_REBUILD = "run `synthmed prepare` again with the same options, which rebuilds it"
 
 
 class Store:
@@ -32,6 +34,7 @@ class Store:
         class_counts: Pixels of each class in each slice, int64 `[slices, classes]`; all 0 where labels are not known.
         slice_position: Where each slice lies along its case, float32 `[slices]` in 0..1.
         slice_shown: Which foreground classes each slice shows, float32 `[slices, classes - 1]` of 0 and 1.
+        slice_ignored: Whether the class of any pixel of a slice is not known (`IGNORE`), bool `[slices]`.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
@@ -55,6 +58,8 @@ class Store:
         counts = self._map(CLASS_COUNTS, (self._count, len(self.classes)), np.int64)
         self.class_counts: np.ndarray = np.array(counts)
         self.slice_shown: np.ndarray = (self.class_counts[:, 1:] > 0).astype(np.float32)
+        known = self.class_counts.sum(axis=1) == self.size[0] * self.size[1]
+        self.slice_ignored: np.ndarray = ~known if self.labelled else np.zeros(self._count, bool)
         self.slice_position: np.ndarray = np.concatenate(
             [(np.arange(case.slices, dtype=np.float32) + 0.5) / case.slices for case in manifest.cases]
         )
@@ -67,19 +72,7 @@ class Store:
             UserError: If there is none, or it is damaged or of a later version.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise UserError(f"{path} is no store: the folder does not exist; make one with `synthmed prepare`")
-        if not (path / MANIFEST).is_file():
-            raise UserError(f"{path} is no store: it has no {MANIFEST}; make one with `synthmed prepare`")
-        try:
-            manifest = Manifest.model_validate(read_json(path / MANIFEST))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "its top level"
-            raise UserError(
-                f"{path / MANIFEST} is no manifest of this version ({where}: {first['msg']}): prepare the set again"
-            ) from None
-        return cls(path, manifest)
+        return cls(path, read_manifest(path))
 
     def __len__(self) -> int:
         """Return the number of slices in all splits."""
@@ -101,6 +94,34 @@ class Store:
         """Return the numbers of a split's slices, int64, in the order of its cases."""
         parts = [np.arange(case.first, case.first + case.slices, dtype=np.int64) for case in self.cases(split)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def training_indices(self, cases: list[CaseRecord] | None = None, *, fully_labelled: bool = False) -> np.ndarray:
+        """Return the numbers of the slices that a training is offered in one round, int64, some of them repeated.
+
+        Which they are follows from the plan's `slices`, see `synthmed.data.selection`, and from the store's seed; of a
+        store without labels it is all of them.
+
+        Args:
+            cases: Training cases to choose from; by default all.
+            fully_labelled: Whether slices with pixels of unknown class are left out, from which a generator would
+                learn that there is nothing.
+
+        Raises:
+            UserError: If there are training slices, but none that may be offered.
+        """
+        chosen = self.cases("train") if cases is None else cases
+        parts = [np.arange(case.first, case.first + case.slices, dtype=np.int64) for case in chosen]
+        numbers = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        if not self.labelled or not len(numbers):
+            return numbers
+        if fully_labelled:
+            numbers = numbers[~self.slice_ignored[numbers]]
+            if not len(numbers):
+                raise UserError(
+                    f"{self.path} has no training slice in which the class of every pixel is known: label some fully"
+                )
+        owner = np.searchsorted(self._firsts, numbers, side="right")
+        return numbers[select(self.class_counts[numbers], self.plan.slices, seed=self.manifest.seed, case=owner)]
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Return slices as float32 `[n, H, W, C]` in [-1, 1], in the order of `indices`."""
@@ -142,9 +163,9 @@ class Store:
         try:
             array = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            raise UserError(f"{self.path / name} is missing or damaged: prepare the set again") from None
+            raise UserError(f"{self.path / name} is missing or damaged: {_REBUILD}") from None
         if array.shape != shape or array.dtype != dtype:
-            raise UserError(f"{self.path / name} is not what the manifest says: prepare the set again")
+            raise UserError(f"{self.path / name} is not what the manifest says: {_REBUILD}")
         return array
 
     def _gather(self, shards: list[np.ndarray], indices: np.ndarray, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -157,6 +178,27 @@ class Store:
             mine = owner == number
             gathered[mine] = shards[number][indices[mine] - self._shard_firsts[number]]
         return gathered
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return what the store in a folder says of itself.
+
+    Raises:
+        UserError: If there is no store, or its manifest is damaged or of a later version.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no store: the folder does not exist; make one with `synthmed prepare`")
+    if not (path / MANIFEST).is_file():
+        raise UserError(f"{path} is no store: it has no {MANIFEST}; make one with `synthmed prepare`")
+    try:
+        return Manifest.model_validate(read_json(path / MANIFEST))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its top level"
+        raise UserError(
+            f"{path / MANIFEST} is no manifest of this version ({where}: {first['msg']}): remove the folder "
+            "and prepare the set again"
+        ) from None
 
 
 def find_latest_store(folder: Path | str) -> Path | None:

@@ -1,14 +1,16 @@
 """A fingerprint and a store in words."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
-from synthmed.data.inspect import Fingerprint
+from synthmed.data.fingerprint import Fingerprint
 from synthmed.data.orientation import AXIS_NAMES
 from synthmed.data.schema import SPLITS
 from synthmed.data.store import Store
 
+_UNITS = {"CT": "HU", "MRI": "no unit", "picture": "grey values", "other": "unit not known"}
 _SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -17,32 +19,54 @@ def fingerprint_rows(found: Fingerprint) -> list[tuple[str, str]]:
     rows = [
         ("Layout", found.layout),
         ("Licence", found.licence),
-        ("Channels", ", ".join(found.channels)),
-        ("Classes", _classes(found)),
         ("Patients", str(found.patients)),
         ("Cases without problems", str(len(found.cases))),
+        ("Channels", ", ".join(found.channels)),
     ]
     if not found.cases:
-        return rows
+        return [*rows, ("Classes", ", ".join(_named(found)))]
+    return [*rows, *_geometry_rows(found), *_intensity_rows(found), *_label_rows(found)]
+
+
+def _geometry_rows(found: Fingerprint) -> list[tuple[str, str]]:
     shapes = np.array([case.geometry.shape for case in found.cases])
     spacings = np.array([case.geometry.zooms for case in found.cases])
-    slices = np.array([case.foreground_slices for case in found.cases])
     units = sorted({case.geometry.xyzt_units[0] for case in found.cases})
-    types = sorted({case.geometry.dtype for case in found.cases})
-    orientations = (f"{codes} ({count})" for codes, count in found.orientations().items())
-    rows += [
+    types = Counter(case.geometry.dtype for case in found.cases).most_common()
+    return [
         ("Shape (smallest, median, largest)", _range(shapes, ".0f")),
         (f"Spacing in {'/'.join(units)} (smallest, median, largest)", _range(spacings, ".3g")),
-        ("Orientations (cases)", ", ".join(orientations)),
-        ("Stored as", ", ".join(types)),
+        ("Orientations (cases)", _counted(found.orientations().items())),
+        ("Stored as (cases)", _counted(types)),
     ]
-    for number, channel in enumerate(found.channels):
+
+
+def _intensity_rows(found: Fingerprint) -> list[tuple[str, str]]:
+    rows = []
+    modalities = found.modalities or ("other",) * len(found.channels)
+    for number, (channel, modality) in enumerate(zip(found.channels, modalities, strict=True)):
         low = min(case.minimum[number] for case in found.cases)
         high = [case.maximum[number] for case in found.cases]
-        rows.append(
-            (f"Intensities of {channel}", f"{low:.6g} to {max(high):.6g}, median maximum {np.median(high):.6g}")
-        )
-    rows.append(("Slices with foreground along each axis (median)", _join(np.median(slices, axis=0), ".0f")))
+        values = f"{low:.6g} to {max(high):.6g}, median maximum {np.median(high):.6g}"
+        rows.append((f"Intensities of {channel} ({_UNITS[modality]})", values))
+    return rows
+
+
+def _label_rows(found: Fingerprint) -> list[tuple[str, str]]:
+    if not any(sum(case.voxels) + case.ignored for case in found.cases):
+        return [("Classes", "no label maps: images alone")]
+    total = len(found.cases)
+    rows = [
+        (f"Class {name}", f"{share:.2%} of voxels, in {shown} of {_count(total, 'case')}")
+        for name, share, shown in zip(_named(found), found.class_shares(), found.class_cases(), strict=True)
+    ]
+    if found.ignore_value is not None:
+        rows.append((f"Ignored ({found.ignore_value})", f"{found.ignored_share():.2%} of voxels"))
+    for name, values in found.regions.items():
+        rows.append((f"Region {name}", "values " + ", ".join(map(str, values))))
+    slices = np.median([case.foreground_slices for case in found.cases], axis=0)
+    shape = np.median([case.geometry.shape for case in found.cases], axis=0)
+    rows.append(("Slices with foreground along each axis (median)", f"{_join(slices, '.0f')} of {_join(shape, '.0f')}"))
     return rows
 
 
@@ -68,6 +92,9 @@ def store_lines(store: Store, *, cases_in_dataset: int) -> list[str]:
         lines.append(f"{cases_in_dataset - len(cases)} of {cases_in_dataset} cases were left out, {why}")
     resampled = sum(case.placement.step != (1.0, 1.0) for case in cases)
     cropped = sum(min(case.placement.start) < 0 for case in cases)
+    freed = sum(case.placement.whole is not None for case in cases)
+    if freed:
+        lines.append(f"{_count(freed, 'case')} freed of margins without content, which return when a case is restored")
     if resampled:
         lines.append(f"{_count(resampled, 'case')} resampled to this pixel size")
     if cropped:
@@ -79,12 +106,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _classes(found: Fingerprint) -> str:
-    shares = found.class_shares()
-    return ", ".join(
-        f"{name} ({value}): {share:.2%}"
-        for name, value, share in zip(found.classes, found.label_values, shares, strict=True)
-    )
+def _named(found: Fingerprint) -> list[str]:
+    return [f"{name} ({value})" for name, value in zip(found.classes, found.label_values, strict=True)]
+
+
+def _counted(pairs: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in pairs)
 
 
 def _range(values: np.ndarray, style: str) -> str:

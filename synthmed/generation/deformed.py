@@ -37,7 +37,7 @@ class DeformedMasks:
     def __init__(self, sampler: Sampler, required: Requirement | None = None):
         self.store = _training_store(sampler)
         self.required = required
-        self.indices = self.store.indices("train")
+        self.indices = self.store.training_indices(fully_labelled=True)
         if required is not None:
             counts = self.store.class_counts[self.indices][:, list(required.classes)]
             self.indices = self.indices[(counts > 0).all(axis=1)]

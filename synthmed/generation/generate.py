@@ -77,7 +77,7 @@ def generate(
     info = sampler.info
     required = Requirement.parse(require, info)
     drawing = _drawing(sampler, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
-    real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt)
+    real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt, progress=progress)
     item_seeds(seed, 0, count)
     shown: list[Drawn] = []
     # Slices of a volume make their own blocks.

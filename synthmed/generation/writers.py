@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("nnunet", "npz", "png")
 FOLDS = 5
+FEWEST_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class NnUnetWriter:
         channels = 0 if item.image is None else item.image.shape[-1]
         for channel in range(channels):
             assert item.image is not None
-            source = source_units(item.image[..., channel], item.template, channel)
+            source = as_stored(source_units(item.image[..., channel], item.template, channel), item.template, channel)
             _write_nifti(self.folder / "imagesTr" / f"{item.case}_{channel:04d}.nii.gz", source, item.template)
         _write_nifti(self.folder / "labelsTr" / f"{item.case}.nii.gz", item.label, item.template)
         _write_json(self.folder / "sidecars" / f"{item.case}.json", {**item.sidecar, "format": "nnunet"})
@@ -136,6 +137,21 @@ class PngWriter:
 def source_units(channel_image: np.ndarray, template: "Template", channel: int) -> np.ndarray:
     """Return float32 of the same shape in the units of the source from store domain [-1, 1]."""
     return (channel_image.astype(np.float64) * template.scale[channel] + template.offset[channel]).astype(np.float32)
+
+
+def as_stored(values: np.ndarray, template: "Template", channel: int) -> np.ndarray:
+    """Return intensities in source units in the type of the source: whole numbers where it has them, else float32.
+
+    A channel whose range has less than `FEWEST_STEPS` whole numbers stays float32: the type is that of the case's first
+    channel, and another may hold fractions.
+    """
+    kind = np.dtype(template.dtype)
+    if kind.kind not in "iu" or 2 * template.scale[channel] < FEWEST_STEPS:
+        return values
+    # NIfTI readers refuse 64-bit whole numbers; no scanner needs them.
+    kind = np.dtype(np.int32) if kind.itemsize > 4 else kind
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(kind)
 
 
 def nnunet_dataset_json(info: "BundleInfo", count: int) -> dict[str, Any]:

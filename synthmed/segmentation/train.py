@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import numpy as np
-
 from synthmed.data.schema import CaseRecord, Split
 from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
@@ -56,8 +54,7 @@ def train(
     record = _record(store, cases, synthetic if slices else None, options)
     run = _open_or_create(out, record)
     if not run.finished:
-        numbers = np.concatenate([np.arange(case.first, case.first + case.slices) for case in cases])
-        TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
+        TrainingLoop(run, store, store.training_indices(cases), slices, report=progress or silent).go()
     return run
 
 

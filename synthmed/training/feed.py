@@ -33,7 +33,7 @@ class Feed:
         self.options = options
         self.store = store
         self.unlabelled = unlabelled
-        self.indices = store.indices("train")
+        self.indices = store.training_indices(fully_labelled=True)
         if not len(self.indices):
             raise UserError(f"{store.path} has no training slices: prepare it with another --split")
         self.count_unlabelled = 0

@@ -1,6 +1,5 @@
 """A run: the folder that training makes."""
 
-import fcntl
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from synthmed.data.attributes import AttributeTable, attribute_table
 from synthmed.data.store import Store
 from synthmed.data.template import Template
 from synthmed.errors import UserError
-from synthmed.files import read_json, write_json
+from synthmed.files import hold, read_json, write_json
 from synthmed.training.checkpoint import Checkpoint, list_checkpoints
 from synthmed.training.options import TrainOptions
 
@@ -217,11 +216,7 @@ class Run:
         Raises:
             UserError: If another process holds it.
         """
-        with open(self.path / LOCK_FILE, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{self.path} is being trained by another process: wait for it or stop it") from None
+        with hold(self.path / LOCK_FILE, f"{self.path} is being trained by another process: wait for it or stop it"):
             yield
 
 

@@ -6,9 +6,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from synthmed.data.readers import load_case, read_dataset
+from synthmed.data.readers import CaseFiles, Dataset, load_case, read_dataset
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
+from synthmed.generation.merge import label_description, splits
 
 
 def real_set(folder, *, labels=None, layout="nnunet", count=6):
@@ -79,3 +80,50 @@ def test_a_set_of_other_classes_is_refused(painter, tmp_path):
     with pytest.raises(UserError, match="nnU-Net"):
         generate(painter(), tmp_path / "set", count=4, merge_with=real, fmt="npz")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("regions", "order"),
+    [
+        ({"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}, [1, 2, 3]),
+        ({"kidney": (1, 2, 3), "masses": (2, 3), "tumour": (2,)}, [1, 3, 2]),
+        ({"left": (1,), "right": (2, 3)}, [1, 2]),
+    ],
+)
+def test_regions_and_what_is_not_known_are_described_as_nnunet_asks(tmp_path, regions, order):
+    """nnU-Net would learn single classes instead of regions, or the unknown as a class."""
+    dataset = Dataset(
+        path=tmp_path,
+        name="set",
+        licence="CC0",
+        layout="test",
+        channels=("T1",),
+        classes=("background", "a", "b", "c"),
+        label_values=(0, 1, 2, 3),
+        cases=[],
+        regions=regions,
+        ignore_value=9,
+    )
+    described = label_description(dataset)
+    assert described["regions_class_order"] == order
+    names = {name: value if isinstance(value, list) else [value] for name, value in described["labels"].items()}
+    assert names == {"background": [0], **{name: list(values) for name, values in regions.items()}, "ignore": [4]}
+    assert list(described["labels"])[-1] == "ignore"
+
+
+def test_patients_are_kept_together_in_folds(tmp_path):
+    """Two eyes of one child in training and validation would flatter every score."""
+    real = [CaseFiles(f"{number:02d}{side}", f"{number:02d}", ()) for number in range(7) for side in "LR"]
+    for fold in splits(real, ["SYN_1"]):
+        train, val = ({name[:2] for name in fold[part] if name != "SYN_1"} for part in ("train", "val"))
+        assert not train & val and len(fold["val"]) % 2 == 0 and "SYN_1" in fold["train"]
+
+
+def test_a_set_with_a_problem_is_refused_before_anything_is_drawn(painter, tmp_path):
+    """Hours of drawing would end in an error, or in a set that nnU-Net refuses."""
+    real = real_set(tmp_path / "real")
+    (real / "labelsTr" / "patient3.nii.gz").unlink()
+    sampler = painter()
+    with pytest.raises(UserError, match="image without its label"):
+        generate(sampler, tmp_path / "set", count=4, merge_with=real)
+    assert sampler.calls == 0 and not (tmp_path / "set").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
 from synthmed.data.readers.case import load_case
 from synthmed.data.readers.description import FILE
+from synthmed.data.readers.dicom import DicomReader
 from synthmed.data.readers.folders import VolumeFolderReader
 from synthmed.data.readers.images import image_cases
 from synthmed.data.readers.msd import DecathlonReader
@@ -29,6 +30,7 @@ __all__ = [
 READERS: tuple[Reader, ...] = (
     NnunetReader(),
     DecathlonReader(),
+    DicomReader(),
     VolumeFolderReader(),
     PictureReader(),
 )

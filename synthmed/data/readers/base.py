@@ -99,7 +99,7 @@ class Case:
     Attributes:
         case: Name of the case.
         images: float32 `[X, Y, Z, C]` in the source's units and orientation.
-        labels: Values as in the file, int64 `[X, Y, Z]`, or None.
+        labels: Values as in the file, whole numbers `[X, Y, Z]`, or None.
         geometry: Of the volume.
     """
 

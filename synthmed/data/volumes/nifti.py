@@ -1,5 +1,6 @@
 """NIfTI files as arrays and geometry."""
 
+import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from synthmed.errors import UserError
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
 _LARGEST_RATIO = 1040
+# nibabel prints what it then raises, too; one line is enough.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
 
 
@@ -96,8 +99,15 @@ class NiftiVolume:
             xyzt_units=(str(units[0]), str(units[1])),
             qform_code=qform_code,
             sform_code=int(header["sform_code"]),
-            dtype=str(self._image.get_data_dtype().newbyteorder("=")),
+            dtype=self._stored_as(),
         )
+
+    def _stored_as(self) -> str:
+        dtype = self._image.get_data_dtype().newbyteorder("=")
+        proxy: Any = self._image.dataobj
+        # Whole numbers with a scale stand for fractions: written as whole numbers again they would be rounded away.
+        scaled = dtype.kind in "iu" and (proxy.slope, proxy.inter) != (1.0, 0.0)
+        return "float32" if scaled else str(dtype)
 
     def voxels(self) -> np.ndarray:
         """Read the voxels as float32 or, where the file stores whole numbers unscaled, that type: `[X, Y, Z, C]`.

@@ -1,0 +1,196 @@
+"""Headers of DICOM files: which files of a folder are DICOM, and the few elements of each that are needed."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthmed.data.dicom.quiet import quiet
+from synthmed.data.dicom.slices import Slice, slices_of, text, whole
+from synthmed.errors import UserError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAGIC = b"DICM"
+_MAGIC_AT = 128
+_DIRECTORY = "1.2.840.10008.1.3.10"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# Enough to know a folder by, few enough that a tree of a million files is known as quickly.
+_PROBED_IN_FOLDER, _PROBED = 3, 48
+_PICTURES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+PERSONAL = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientNames",
+    "OtherPatientIDs",
+    "PatientBirthDate",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "PatientTelephoneNumbers",
+    "PatientAddress",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "ContentDate",
+    "InstitutionName",
+    "InstitutionAddress",
+    "ReferringPhysicianName",
+    "PerformingPhysicianName",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansOfRecord",
+    "OperatorsName",
+    "StationName",
+)
+"""Elements that name a person, a place or a day; nothing that they say may be in a name."""
+_TAGS = (
+    *PERSONAL,
+    *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("Modality", "SeriesDescription", "SeriesNumber", "ImageType", "Rows", "Columns", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is kept of one file's header until its case is known; none of it is written anywhere but through `names`.
+
+    Attributes:
+        path: The file.
+        sop_class: What kind of object it is, a UID.
+        study: StudyInstanceUID.
+        series: SeriesInstanceUID.
+        patient: PatientID; empty where it is not known. Whoever issued it, patients of one ID are better kept together.
+        personal: Values of the elements `PERSONAL`.
+        modality: As DICOM abbreviates it.
+        description: SeriesDescription.
+        number: SeriesNumber.
+        frame_of_reference: UID of the space in which positions are told; empty where it is not known.
+        image_type: Values of ImageType.
+        slices: Its slices; empty where it is no image.
+    """
+
+    path: Path
+    sop_class: str
+    study: str
+    series: str
+    patient: str
+    personal: tuple[str, ...]
+    modality: str
+    description: str
+    number: int
+    frame_of_reference: str
+    image_type: tuple[str, ...]
+    slices: tuple[Slice, ...]
+
+
+def unreadable(path: Path) -> UserError:
+    """Return the error for a DICOM file that cannot be read; what the library says may quote the header."""
+    return UserError(f"{path} is truncated, damaged or encrypted: export it again")
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file begins as DICOM files do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_MAGIC_AT + len(MAGIC))
+    except OSError:
+        return False
+    return start[_MAGIC_AT:] == MAGIC
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Return whether DICOM files are the images of a folder, at whatever depth; a few of them tell."""
+    probed = found = others = 0
+    for number, (_, files) in enumerate(_walk(folder)):
+        if probed >= _PROBED or number >= 10 * _PROBED:
+            break
+        for path in files[:_PROBED_IN_FOLDER]:
+            probed += 1
+            if path.name.lower().endswith(_PICTURES):
+                others += 1
+            elif is_dicom(path):
+                found += 1
+    return found > others
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kept = sorted(name for name in names if not name.startswith(".") and name.upper() != "DICOMDIR")
+        yield Path(place), [Path(place) / name for name in kept]
+
+
+def read_headers(folder: Path) -> list[Header]:
+    """Return the headers of all DICOM files below a folder, in the order of their paths.
+
+    Raises:
+        UserError: If a DICOM file cannot be read, or a file called .dcm is none.
+    """
+    headers: list[Header] = []
+    bad: list[UserError] = []
+    for _, files in _walk(folder):
+        for path in files:
+            try:
+                header = read_header(path)
+            except UserError as error:
+                bad.append(error)
+                continue
+            if header is not None:
+                headers.append(header)
+    if bad:
+        more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{more}")
+    return headers
+
+
+def read_header(path: Path) -> Header | None:
+    """Return a file's header, None where it is no DICOM file or a DICOMDIR.
+
+    Raises:
+        UserError: If it cannot be read, or is called .dcm and is no DICOM file.
+    """
+    import pydicom
+
+    if not is_dicom(path):
+        if path.suffix.lower() in (".dcm", ".ima"):
+            raise UserError(f"{path} is no DICOM file (encrypted, empty or damaged?): export it again or remove it")
+        return None
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
+                return None
+            header = _header(dataset, path)
+    except UserError:
+        raise
+    # The library raises whatever its parts raise on bytes that are no header.
+    except Exception:
+        raise unreadable(path) from None
+    if not header.study or not header.series:
+        raise UserError(f"{path} has no StudyInstanceUID or SeriesInstanceUID: export it again")
+    return header
+
+
+def _header(dataset: "Dataset", path: Path) -> Header:
+    return Header(
+        path=path,
+        sop_class=text(dataset, "SOPClassUID"),
+        study=text(dataset, "StudyInstanceUID"),
+        series=text(dataset, "SeriesInstanceUID"),
+        patient=text(dataset, "PatientID"),
+        personal=tuple(value for name in PERSONAL if (value := text(dataset, name))),
+        modality=text(dataset, "Modality").upper(),
+        description=text(dataset, "SeriesDescription"),
+        number=whole(dataset.get("SeriesNumber"), 0),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        image_type=tuple(part.strip().upper() for part in text(dataset, "ImageType").split("\\")),
+        slices=slices_of(dataset, path),
+    )

@@ -1,0 +1,175 @@
+"""Segmentations and structure sets as one label map of a case."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from synthmed.data.dicom.headers import Header, unreadable
+from synthmed.data.dicom.quiet import quiet
+from synthmed.data.dicom.rtstruct import structure_voxels, structures
+from synthmed.data.dicom.segmentation import Voxels, segment_voxels, segments
+from synthmed.data.dicom.series import refuse_compression
+from synthmed.data.dicom.slices import Slice
+from synthmed.data.dicom.stack import Stack, stack
+from synthmed.data.schema import Geometry
+from synthmed.errors import UserError
+
+Kind = Literal["SEG", "RTSTRUCT"]
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """A segmentation or structure set.
+
+    Attributes:
+        path: Its file.
+        kind: Which of the two.
+        header: Of the file.
+        names: Name of each structure by its number, as the file spells it.
+        series: SeriesInstanceUIDs of the images on which it was drawn, as far as it says so.
+        frames: FrameOfReferenceUIDs in which it was drawn.
+    """
+
+    path: Path
+    kind: Kind
+    header: Header
+    names: dict[int, str]
+    series: frozenset[str]
+    frames: frozenset[str]
+
+
+def read_label_object(header: Header) -> LabelObject:
+    """Return what a SEG or RTSTRUCT file says of itself.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    kind: Kind = "SEG" if header.modality == "SEG" else "RTSTRUCT"
+    dataset = _read(header.path)
+    try:
+        with quiet():
+            names = segments(dataset) if kind == "SEG" else structures(dataset)
+            frames = {header.frame_of_reference, *_values(dataset, "FrameOfReferenceUID")}
+            series = {*_values(dataset, "SeriesInstanceUID")} - {header.series}
+    except Exception:
+        raise unreadable(header.path) from None
+    return LabelObject(header.path, kind, header, names, frozenset(series), frozenset(frames - {""}))
+
+
+def _values(dataset: Any, keyword: str) -> Iterator[str]:
+    """Yield what the sequences of references say under a keyword, at whatever depth."""
+    for name in (
+        "ReferencedSeriesSequence",
+        "ReferencedFrameOfReferenceSequence",
+        "RTReferencedStudySequence",
+        "RTReferencedSeriesSequence",
+    ):
+        for item in dataset.get(name) or []:
+            if item.get(keyword):
+                yield str(item.get(keyword))
+            yield from _values(item, keyword)
+
+
+def _read(path: Path) -> Any:
+    import pydicom
+
+    try:
+        with quiet():
+            return pydicom.dcmread(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: put it back") from None
+    # The library raises whatever its parts raise on bytes that are no header.
+    except Exception:
+        raise unreadable(path) from None
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """The label map of a case.
+
+    Attributes:
+        path: First of its files, for messages.
+        name: Pseudonym of the study and "labels", "study-0123abcd/labels".
+        objects: Kind and file of each object, and the label value of each structure by its number in it.
+        slices: Of the image on whose grid the label map is wanted.
+        image: File or folder of that image, for messages.
+    """
+
+    path: Path
+    name: str
+    objects: tuple[tuple[Kind, Path, tuple[tuple[int, int], ...]], ...]
+    slices: tuple[Slice, ...]
+    image: Path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by their number."""
+        return {f"{self.name}/{number:04d}": path for number, (_, path, _) in enumerate(self.objects, start=1)}
+
+    def open(self) -> "LabelVolume":
+        """Return the label map, whose files are read by `voxels`."""
+        return LabelVolume(self)
+
+
+class LabelVolume:
+    """A label map on the grid of its image.
+
+    Attributes:
+        path: See `LabelSource.path`.
+        geometry: Of the image, uint8 or uint16.
+        channels: 1.
+    """
+
+    def __init__(self, source: LabelSource):
+        self.path = source.path
+        self.channels = 1
+        self._source = source
+        self._stack = stack(source.slices, source.image)
+        values = [value for _, _, table in source.objects for _, value in table]
+        self._type = np.uint8 if max(values, default=0) < 256 else np.uint16
+        self.geometry: Geometry = self._stack.geometry.model_copy(update={"dtype": np.dtype(self._type).name})
+
+    def voxels(self) -> np.ndarray:
+        """Return the label values `[X, Y, Z, 1]`; where structures overlap, the smaller one is shown.
+
+        A structure within another is then never lost, in whatever order they were drawn.
+
+        Raises:
+            UserError: If a file is damaged or does not lie on the image's grid.
+        """
+        sizes: Counter[int] = Counter()
+        for value, voxels in self._structures():
+            sizes[value] += len(voxels)
+        # Ranks are painted instead of values: the larger rank, the smaller structure, wins in whatever order it comes.
+        ranked = [0, *sorted(sizes, key=lambda value: (-sizes[value], value))]
+        rank = {value: number for number, value in enumerate(ranked)}
+        painted = np.zeros(self.geometry.shape, self._type)
+        for value, voxels in self._structures():
+            where = tuple(voxels.T)
+            painted[where] = np.maximum(painted[where], rank[value])
+        return np.array(ranked, self._type)[painted][..., None]
+
+    def _structures(self) -> Iterator[Voxels]:
+        for kind, path, table in self._source.objects:
+            yield from _valued(kind, path, dict(table), self._stack)
+
+
+def _valued(kind: Kind, path: Path, values: dict[int, int], image: Stack) -> Iterator[Voxels]:
+    dataset = _read(path)
+    reader = segment_voxels if kind == "SEG" else structure_voxels
+    try:
+        if kind == "SEG":
+            refuse_compression(path, path)
+        with quiet():
+            for number, voxels in reader(dataset, path, image):
+                if number in values:
+                    yield values[number], voxels
+    except UserError:
+        raise
+    # The library raises whatever its parts raise on bytes that are no image.
+    except Exception:
+        raise unreadable(path) from None

@@ -1,0 +1,158 @@
+"""A DICOM series as a volume."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synthmed.data.dicom.quiet import quiet
+from synthmed.data.dicom.slices import Slice
+from synthmed.data.dicom.stack import Stack, stack
+from synthmed.data.schema import Geometry
+from synthmed.data.volumes import Volume
+from synthmed.errors import UserError
+
+
+@dataclass(frozen=True)
+class SeriesSource:
+    """A series.
+
+    Attributes:
+        path: Its folder, or its first file where other series are there too.
+        name: Pseudonym of the study and name of the channel, "study-0123abcd/T1".
+        slices: Its slices in any order.
+    """
+
+    path: Path
+    name: str
+    slices: tuple[Slice, ...]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by their number in the order of slices; their own names may tell who the patient is."""
+        try:
+            ordered = stack(self.slices, self.path).slices
+        except UserError:
+            ordered = self.slices
+        paths = dict.fromkeys(one.path for one in ordered)
+        return {f"{self.name}/{number:04d}": path for number, path in enumerate(paths, start=1)}
+
+    def open(self) -> "SeriesVolume":
+        """Return the slices in order; see `Source.open`."""
+        return SeriesVolume(self)
+
+
+@dataclass(frozen=True)
+class RefusedSource:
+    """What cannot be used, and why; opening it tells.
+
+    Attributes:
+        path: The file or folder.
+        reason: What is wrong and how to mend it, without the path: "lacks T2: add it".
+    """
+
+    path: Path
+    reason: str
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Nothing: it cannot be opened."""
+        return {}
+
+    def open(self) -> Volume:
+        """Raise UserError."""
+        raise UserError(f"{self.path} {self.reason}")
+
+
+class SeriesVolume:
+    """A series whose slices are known to make one volume; its pixels are not read yet.
+
+    Attributes:
+        path: See `SeriesSource.path`.
+        geometry: Where the volume lies.
+        channels: 1, or 3 (red, green, blue) where the series is in colour.
+
+    Raises:
+        UserError: If the slices make no single volume.
+    """
+
+    def __init__(self, source: SeriesSource):
+        self.path = source.path
+        self._stack: Stack = stack(source.slices, source.path)
+        self.geometry: Geometry = self._stack.geometry
+        self.channels = self._stack.slices[0].samples
+
+    def voxels(self) -> np.ndarray:
+        """Read the intensities, slope and intercept applied: `[X, Y, Z, C]` of the type `geometry.dtype`.
+
+        What lies outside the image (PixelPaddingValue) gets the lowest intensity of the image.
+
+        Raises:
+            UserError: If a file is truncated, damaged or compressed in a way that cannot be read here.
+        """
+        slices = self._stack.slices
+        voxels = np.empty((0,))
+        outside: list[tuple[int, np.ndarray]] = []
+        lowest = np.inf
+        path, frames = None, np.empty(0)
+        for number, one in enumerate(slices):
+            if one.path != path:
+                path, frames = one.path, _frames(one, self.path)
+            pixels = frames[one.frame]
+            if not number:
+                # Only now: a damaged header may claim any size.
+                voxels = np.empty((*self.geometry.shape, self.channels), self.geometry.dtype)
+            values = pixels if one.slope == 1.0 and one.intercept == 0.0 else pixels * one.slope + one.intercept
+            voxels[:, :, number] = values.transpose(1, 0, 2)
+            inside = np.ones(pixels.shape, bool)
+            if one.padding is not None:
+                inside = (pixels < one.padding[0]) | (pixels > one.padding[1])
+                outside.append((number, ~inside.transpose(1, 0, 2)))
+            if inside.any():
+                lowest = min(lowest, float(values[inside].min()))
+        if np.isfinite(lowest):
+            for number, where in outside:
+                voxels[:, :, number][where] = lowest
+        return voxels
+
+
+def _frames(one: Slice, series: Path) -> np.ndarray:
+    """Return the pixel values of a slice's file, `[frames, rows, columns, samples]`."""
+    import pydicom
+    from pydicom.pixels import pixel_array
+
+    try:
+        with quiet():
+            refuse_compression(one.path, series)
+            dataset = pydicom.dcmread(one.path)
+            if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+                raise UserError(f"{series} has no pixel data in {one.path.name}: export it again, with its image")
+            pixels = pixel_array(dataset)
+            size = one.rows * one.columns * one.samples
+            if pixels.size < (one.frame + 1) * size or pixels.size % size:
+                raise ValueError("of another size than before")
+    except FileNotFoundError:
+        raise UserError(f"{series} lacks {one.path.name}, which was there before: put it back") from None
+    except UserError:
+        raise
+    # The library raises whatever its parts raise on bytes that are no image, and its words may quote the header.
+    except Exception:
+        told = "truncated, damaged or encrypted: export it again"
+        raise UserError(f"{series} has pixels in {one.path.name} that are {told}") from None
+    return pixels.reshape(-1, one.rows, one.columns, one.samples)
+
+
+def refuse_compression(path: Path, told: Path) -> None:
+    """Raise UserError, about `told`, where pixels are compressed in a way for which no decoder is installed."""
+    import pydicom
+    from pydicom.pixels import get_decoder
+
+    syntax = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax.is_deflated:
+        return
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise UserError(f"{told} is compressed as {syntax.name}: pip install python-gdcm, or export it uncompressed")

@@ -1,0 +1,230 @@
+"""What is wrong with a data set as a whole, told from its cases' fingerprints.
+
+The checks cover those of nnU-Net's `verify_dataset_integrity`; what that refuses and synthmed can read is a warning
+here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from synthmed.data.fingerprint import CaseFingerprint, Problem
+from synthmed.data.orientation import turn_shape
+from synthmed.data.readers.base import Dataset
+from synthmed.data.readers.description import FILE, read_description
+
+SPACING_RATIO = 4.0
+"""Voxels that many times longer than another case's along one direction were hardly made by one protocol."""
+INTENSITY_RATIO = 20.0
+"""Brightest voxel beside that of the median case."""
+_NIFTI = (".nii.gz", ".nii", ".hdr", ".img")
+
+
+def duplicates(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    """Yield a problem for each case whose images another case has, too."""
+    files = {case.case: case.images[0].path for case in dataset.cases}
+    first: dict[str, CaseFingerprint] = {}
+    for case in cases:
+        other = first.setdefault(case.hash, case)
+        if other is not case:
+            what = f"the same images as {other.case}"
+            mend = "remove one: a copy in another split would spoil every score"
+            yield Problem(what=what, file=str(files[case.case]), mend=mend)
+
+
+def warnings_on(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    """Yield what may spoil a study although the set can be prepared; one line a kind, however many cases it concerns.
+
+    Args:
+        cases: Those without problems.
+        dataset: The set that they are of.
+    """
+    if dataset.labelled:
+        yield from _described(dataset)
+    if not cases:
+        return
+    yield from _headers(cases, dataset)
+    yield from _intensities(cases, dataset)
+    yield from _spacings(cases, dataset)
+    if dataset.labelled:
+        yield from _labels(cases, dataset)
+
+
+def notes_on(cases: list[CaseFingerprint]) -> Iterator[str]:
+    """Yield what is good to know and no fault."""
+    orientations = {case.orientation for case in cases}
+    if len(orientations) > 1:
+        yield f"cases are stored in {len(orientations)} orientations; all are turned to one when they are prepared"
+    if any(case.geometry.xyzt_units[0] == "unknown" for case in cases):
+        yield "files do not say the unit of length; it is taken for mm"
+
+
+def _described(dataset: Dataset) -> Iterator[Problem]:
+    path = dataset.path / FILE
+    if not path.is_file():
+        return
+    content = read_description(dataset.path)
+    declared = content.get("numTraining")
+    if isinstance(declared, int) and declared != len(dataset.cases):
+        what = f'"numTraining" is {declared}, there are {len(dataset.cases)} cases'
+        yield Problem(what=what, file=str(path), mend="look for lost cases, or correct the number")
+    if "channel_names" not in content:
+        return
+    lacking = [key for key in ("numTraining", "file_ending") if key not in content]
+    if lacking:
+        what = f"has no {' and no '.join(lacking)}, which nnU-Net asks for"
+        yield Problem(what=what, file=str(path), mend="add it before you give the set to nnU-Net")
+    values = [*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])]
+    if values != list(range(len(values))):
+        what = f"label values {', '.join(map(str, values))} are not 0, 1, 2 and so on, as nnU-Net asks"
+        yield Problem(what=what, file=str(path), mend="renumber them for nnU-Net; `generate --merge-with` does")
+
+
+def _headers(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    nifti = {case.case for case in dataset.cases if case.images[0].path.name.endswith(_NIFTI)}
+
+    def nowhere(case: CaseFingerprint) -> bool:
+        geometry = case.geometry
+        return case.case in nifti and geometry.qform_code == 0 and geometry.sform_code == 0
+
+    def twofold(case: CaseFingerprint) -> bool:
+        geometry = case.geometry
+        return (
+            geometry.sform_code > 0
+            and geometry.qform is not None
+            and not np.allclose(geometry.affine, geometry.qform, rtol=1e-3, atol=1e-2)
+        )
+
+    yield from _of_cases(
+        cases,
+        dataset,
+        nowhere,
+        "the header has neither qform nor sform, so left and right are a guess",
+        "convert it again from the scanner's files",
+    )
+    yield from _of_cases(
+        cases,
+        dataset,
+        twofold,
+        "qform and sform place the image differently, so programs disagree on where it is",
+        "keep the right one of them; synthmed goes by the sform",
+    )
+
+
+def _intensities(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    modalities = dataset.modalities or ("other",) * len(dataset.channels)
+    for number, (channel, modality) in enumerate(zip(dataset.channels, modalities, strict=True)):
+
+        def constant(case: CaseFingerprint, number: int = number) -> bool:
+            return case.minimum[number] == case.maximum[number]
+
+        def without_air(case: CaseFingerprint, number: int = number) -> bool:
+            return case.minimum[number] >= 0
+
+        yield from _of_cases(
+            cases, dataset, constant, f"{channel} has one value in all voxels", "export the channel again"
+        )
+        if modality == "CT":
+            yield from _of_cases(
+                cases,
+                dataset,
+                without_air,
+                f"{channel} is CT without a value below 0, so hardly in HU",
+                "apply the slope and intercept of the DICOM header",
+            )
+        elif modality != "picture":
+            yield from _scales(cases, dataset, number)
+
+
+def _scales(cases: list[CaseFingerprint], dataset: Dataset, number: int) -> Iterator[Problem]:
+    median = float(np.median([case.maximum[number] for case in cases]))
+
+    def apart(case: CaseFingerprint) -> bool:
+        highest = case.maximum[number]
+        if highest == case.minimum[number]:
+            # Told as a channel of one value.
+            return False
+        return highest > INTENSITY_RATIO * median or median > INTENSITY_RATIO * highest
+
+    if median > 0:
+        yield from _of_cases(
+            cases,
+            dataset,
+            apart,
+            f"the largest value of {dataset.channels[number]} is more than {INTENSITY_RATIO:g} times above or below the"
+            f" median case's {median:.6g}",
+            "keep a scaling of each case (percentiles, z-score), or bring the cases to one unit",
+        )
+
+
+def _spacings(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    lengths = (np.linalg.norm(np.asarray(case.geometry.affine)[:3, :3], axis=0) for case in cases)
+    turned = np.array(
+        [
+            turn_shape(tuple(own), source=case.orientation, target="RAS")
+            for own, case in zip(lengths, cases, strict=True)
+        ]
+    )
+    median = np.median(turned, axis=0)
+    apart = ((turned > SPACING_RATIO * median) | (median > SPACING_RATIO * turned)).any(axis=1)
+    far = {case.case for case, differs in zip(cases, apart, strict=True) if differs}
+    middle = " x ".join(f"{value:.3g}" for value in median)
+    yield from _of_cases(
+        cases,
+        dataset,
+        lambda case: case.case in far,
+        f"voxels are more than {SPACING_RATIO:g} times as long or short as the median case's {middle}",
+        "check the header, or leave the case out",
+    )
+
+
+def _labels(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
+    yield from _of_cases(
+        cases,
+        dataset,
+        lambda case: sum(case.voxels[1:]) == 0 and case.ignored == 0,
+        "the label map is empty",
+        "check that nothing was to be marked",
+        labels=True,
+    )
+    yield from _of_cases(
+        cases,
+        dataset,
+        lambda case: case.voxels[0] == 0,
+        "the label map has no background",
+        "check that 0 is what is not marked",
+        labels=True,
+    )
+    for index, (name, value) in enumerate(zip(dataset.classes, dataset.label_values, strict=True)):
+        if index == 0:
+            continue
+        patients = {case.patient for case in cases if case.voxels[index]}
+        if not patients:
+            what, mend = "is in no case", "remove it from the description, or find the cases that show it"
+        elif len(patients) == 1 and len({case.patient for case in cases}) > 1:
+            what = f"is in the cases of one patient alone ({min(patients)})"
+            mend = "join it to another class: it cannot be both learnt and tested"
+        else:
+            continue
+        yield Problem(what=f"class {name} ({value}) {what}", file=str(dataset.path), mend=mend)
+
+
+def _of_cases(
+    cases: Iterable[CaseFingerprint],
+    dataset: Dataset,
+    concerns: Callable[[CaseFingerprint], bool],
+    what: str,
+    mend: str,
+    *,
+    labels: bool = False,
+) -> Iterator[Problem]:
+    """Yield one warning that names the first file and counts the others."""
+    found = [case.case for case in cases if concerns(case)]
+    if not found:
+        return
+    files = next(case for case in dataset.cases if case.case == found[0])
+    source = files.label if labels and files.label else files.images[0]
+    if len(found) > 1:
+        others = ", ".join(found[1:4]) + ", ..." * (len(found) > 4)
+        what = f"{what} (in {len(found)} cases: this, {others})"
+    yield Problem(what=what, file=str(source.path), mend=mend)

@@ -1,0 +1,196 @@
+"""DICOM: a study is a case, its registered series are the channels, its SEG or RTSTRUCT objects the label map."""
+
+from collections import Counter
+from pathlib import Path
+
+from synthmed.data.dicom.channels import COLOURS, MEND, Choice, choose_channels
+from synthmed.data.dicom.headers import holds_dicom, read_headers
+from synthmed.data.dicom.labels import LabelObject, LabelSource
+from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
+from synthmed.data.dicom.series import RefusedSource, SeriesSource
+from synthmed.data.dicom.study import Series, Study, studies_of
+from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
+from synthmed.data.volumes import Source
+from synthmed.errors import UserError
+
+_MODALITIES: dict[str, Modality] = {"CT": "CT", "MR": "MRI"}
+BACKGROUND = "background"
+
+
+class DicomReader:
+    """Reads DICOM files in folders of any depth; DICOMDIR is not looked at, the headers tell what belongs together."""
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether a few files of the folder are DICOM."""
+        return holds_dicom(path)
+
+    def read(self, path: Path, options: ReadOptions) -> Dataset:
+        """Return the studies of the folder as cases under pseudonyms.
+
+        Raises:
+            UserError: If a file is damaged, a study has two patients, or there is no image at all.
+        """
+        if options.patient_pattern:
+            raise UserError(f"{path} is DICOM, where PatientID tells the patients apart: leave out --patient-pattern")
+        if options.label:
+            raise UserError(f"{path} is DICOM, where SEG and RTSTRUCT objects are the labels: leave out --label")
+        headers = read_headers(path)
+        studies = studies_of(headers)
+        if not studies:
+            raise UserError(f"{path} holds DICOM files but no images: add the series that they belong to")
+        everybody = Identity(text for header in headers for text in header.personal)
+        channels, choices = choose_channels(studies, options.channels)
+        names = study_names(study.uid for study in studies)
+        patients = patient_names({study.uid: study.patient for study in studies}, names)
+        values, classes = _classes(studies)
+        cases, left_labels = [], 0
+        for choice in choices:
+            name = names[choice.study.uid]
+            label, unused = _label(choice, name, values)
+            left_labels += unused
+            images = _images(choice, channels, name)
+            cases.append(CaseFiles(case=name, patient=patients[choice.study.uid], images=images, label=label))
+        labelled = any(case.label is not None for case in cases)
+        colour = len(channels) == 1 and any(one and one.slices[0].samples == 3 for one in choices[0].series)
+        own_name = path.resolve().name
+        return Dataset(
+            path=path,
+            name=tidy(own_name) if tidy(own_name) and not everybody.is_told_by(own_name) else "dicom",
+            licence="unknown",
+            layout="DICOM",
+            channels=COLOURS if colour else channels,
+            classes=classes if labelled else (BACKGROUND,),
+            label_values=tuple(range(len(classes))) if labelled else (0,),
+            cases=sorted(cases, key=lambda case: case.case),
+            modalities=("picture",) * 3 if colour else _modalities(choices),
+            notes=_notes(studies, choices, labelled, classes, left_labels),
+            labelled=labelled,
+        )
+
+
+def _modalities(choices: list[Choice]) -> tuple[Modality, ...]:
+    found: list[Modality] = []
+    for series in zip(*(choice.series for choice in choices), strict=True):
+        kinds = {_MODALITIES.get(one.header.modality, "other") for one in series if one is not None}
+        found.append(kinds.pop() if len(kinds) == 1 else "other")
+    return tuple(found)
+
+
+def _images(choice: Choice, channels: tuple[str, ...], name: str) -> tuple[Source, ...]:
+    sources: list[Source] = []
+    for channel, series in zip(channels, choice.series, strict=True):
+        if series is None:
+            sources.append(RefusedSource(choice.study.path, f"lacks {channel}, which other studies have: {MEND}"))
+        else:
+            sources.append(_source(series, f"{name}/{channel}"))
+    return tuple(sources)
+
+
+def _source(series: Series, name: str) -> SeriesSource | RefusedSource:
+    if series.error is not None:
+        path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
+        return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
+    return SeriesSource(series.path, name, series.slices)
+
+
+def _classes(studies: list[Study]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the label value of each structure's name, case aside, over all studies, and the names of the classes."""
+    spelled: dict[str, str] = {}
+    for study in studies:
+        for label in study.labels:
+            for number in label.names:
+                name = _class_name(label, number, study)
+                if name.casefold() != BACKGROUND:
+                    spelled.setdefault(name.casefold(), name)
+    ordered = sorted(spelled)
+    return {name: value for value, name in enumerate(ordered, start=1)}, (
+        BACKGROUND,
+        *(spelled[name] for name in ordered),
+    )
+
+
+def _class_name(label: LabelObject, number: int, study: Study) -> str:
+    name = tidy(label.names[number])
+    return name if name and not study.identity.is_told_by(label.names[number]) else f"structure {number}"
+
+
+def _label(choice: Choice, name: str, values: dict[str, int]) -> tuple[Source | None, int]:
+    """Return the label map of a study and how many of its label objects belong to series that were left out."""
+    chosen = [one for one in choice.series if one is not None]
+    if not chosen or not choice.study.labels:
+        return None, 0
+    used: list[LabelObject] = []
+    for label in choice.study.labels:
+        fits = _belongs(label, chosen, choice.study)
+        if isinstance(fits, str):
+            return RefusedSource(label.path, fits), 0
+        if fits:
+            used.append(label)
+    unused = len(choice.study.labels) - len(used)
+    if not used:
+        return None, unused
+    tables = []
+    owner: dict[int, LabelObject] = {}
+    for label in used:
+        table = []
+        for number in sorted(label.names):
+            class_name = _class_name(label, number, choice.study)
+            value = values.get(class_name.casefold())
+            if value is None:
+                continue
+            other = owner.setdefault(value, label)
+            if other is not label:
+                reason = f"holds {class_name}, as {other.path.name} does: keep one of the two files"
+                return RefusedSource(label.path, reason), unused
+            table.append((number, value))
+        tables.append((label.kind, label.path, tuple(table)))
+    image = next((one for one in chosen if one.stack is not None), chosen[0])
+    return LabelSource(used[0].path, f"{name}/labels", tuple(tables), image.slices, image.path), unused
+
+
+def _belongs(label: LabelObject, chosen: list[Series], study: Study) -> bool | str:
+    """Return whether a label object was drawn on the chosen series; what is wrong with it where that cannot be."""
+    on_chosen = bool(label.series & {one.uid for one in chosen})
+    spaces = {one.header.frame_of_reference for one in chosen}
+    if label.frames & spaces or (on_chosen and not label.frames):
+        known = {one.uid for group in study.groups for one in group}
+        # Drawn on another grid of the same space: not usable here, unless it does not say on which.
+        return on_chosen or not label.series & known
+    if not on_chosen and label.series & {one.uid for group in study.groups for one in group}:
+        return False
+    return "is of another frame of reference than the images of its study: remove it or add the series it was drawn on"
+
+
+def _notes(
+    studies: list[Study], choices: list[Choice], labelled: bool, classes: tuple[str, ...], left_labels: int
+) -> tuple[str, ...]:
+    notes: list[str] = []
+    left: Counter[str] = Counter()
+    places: Counter[str] = Counter()
+    for choice in choices:
+        reasons = {reason: n for reason, n in choice.study.left_out.items() if reason != "another geometry"}
+        reasons |= {"another geometry": choice.away, "no channel of the others": choice.spare}
+        for reason, count in reasons.items():
+            left[reason] += count
+            places[reason] += bool(count)
+    for reason in sorted(left):
+        if left[reason]:
+            notes.append(f"left out: {left[reason]} series of {_count(places[reason])} with {reason}")
+    others = Counter(kind for study in studies for kind in study.others)
+    if others:
+        kinds = ", ".join(tidy(kind) for kind in sorted(others))
+        notes.append(f"left out: {sum(others.values())} of the files, which are no images ({kinds})")
+    if left_labels:
+        notes.append(f"left out: {left_labels} of the label objects, drawn on series that were left out")
+    if not labelled:
+        notes.append("no labels: no SEG or RTSTRUCT object belongs to these images; they are read as images alone")
+    elif len(classes) > 2:
+        notes.append("where structures overlap, the smaller one is shown")
+    unknown = sum(not study.patient for study in studies)
+    if unknown:
+        notes.append(f"no PatientID in {_count(unknown)}: each such study is taken for a patient of its own")
+    return tuple(notes)
+
+
+def _count(studies: int) -> str:
+    return f"{studies} {'study' if studies == 1 else 'studies'}"
