@@ -32,6 +32,15 @@ def test_registered_series_are_channels(tmp_path, written, voxels):
             np.testing.assert_array_equal(case.images[..., channel], voxels(["T1", "T2 tra"].index(name)))
 
 
+def test_rounded_headers_are_one_grid(tmp_path, written, voxels):
+    """Scanners round positions; a hundredth of a millimetre must neither drop a channel nor refuse the study."""
+    written.write_series(tmp_path / "1", voxels(1), series="T1")
+    written.write_series(tmp_path / "2", voxels(2), series="T2", gap=3.004, origin=(-20.01, 13.51, 7.24))
+    dataset = read_dataset(tmp_path)
+    assert dataset.channels == ("T1", "T2")
+    assert fingerprint(dataset).problems == ()
+
+
 def test_other_grids_are_left_out_and_told(tmp_path, written, voxels):
     """A series resampled in silence, or lost in silence, would change a study without its author knowing."""
     written.write_series(tmp_path / "1", voxels(1), series="T1")
