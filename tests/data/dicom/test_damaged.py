@@ -9,7 +9,7 @@ from synthmed.data.inspect import fingerprint
 from synthmed.data.readers import read_dataset
 from synthmed.errors import UserError
 
-MUTATIONS = 120
+MUTATIONS = 80
 # KiB. Of a file of a few thousand bytes nothing needs more, whatever sizes its header claims.
 MEMORY = 64 * 1024
 

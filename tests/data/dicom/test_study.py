@@ -110,6 +110,19 @@ def test_a_study_without_a_channel_is_a_problem_with_its_mend(tmp_path, written,
     )
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_lone_series_of_other_names(tmp_path, written, voxels, modality):
+    """A CT is a CT by any name, in Hounsfield units; a T1 taken for a FLAIR would spoil a study in silence."""
+    for study, name in (("a", "Abd 5.0 B30f"), ("b", "portal venous"), ("c", "Abd 5.0 B30f")):
+        written.write_series(tmp_path / study, voxels(ord(study)), study=study, series=name, modality=modality)
+    dataset = read_dataset(tmp_path)
+    problems = fingerprint(dataset).problems
+    if modality == "CT":
+        assert dataset.channels == ("CT",) and dataset.modalities == ("CT",) and problems == ()
+    else:
+        assert dataset.channels == ("Abd 5.0 B30f",) and "lacks Abd 5.0 B30f" in problems[0].what
+
+
 def test_channels_by_pattern(tmp_path, written, voxels):
     """Sites describe one scan in many ways; whoever knows them can say which are the same."""
     for study, name in (("a", "t1 mprage"), ("b", "T1 SE tra")):
