@@ -68,14 +68,14 @@ def place(slices: np.ndarray, placement: Placement, size: tuple[int, int], *, or
     return framed
 
 
-def unplace(framed: np.ndarray, placement: Placement, *, order: int, fill: float) -> np.ndarray:
+def unplace(framed: np.ndarray, placement: Placement, *, order: int, fill: float | np.ndarray) -> np.ndarray:
     """Undo `place` and `cropped`: return the whole turned volume `[h, w, n, ...]`; what was cut off becomes `fill`.
 
     Args:
         framed: All slices of the case, `[H, W, n, ...]`.
         placement: Of the case.
         order: Of the spline: 0 for labels, 1 for probabilities, 3 for images.
-        fill: Value of what does not lie in the frame.
+        fill: Value of what does not lie in the frame, perhaps one a channel (the last axis).
     """
     resampled = np.full((*placement.resampled, *framed.shape[2:]), fill, framed.dtype)
     frame, own = _overlap(placement, framed.shape[:2])

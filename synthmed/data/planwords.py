@@ -71,7 +71,9 @@ def _dump(value: Any) -> list[str]:
         isinstance(inner, list) and all(isinstance(item, int | float) for item in inner) and inner
         for inner in value.values()
     )
-    text = yaml.safe_dump(
-        value, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None if numbers else False
-    )
+    style: dict[str, Any] = {"sort_keys": False, "width": _WIDTH, "default_flow_style": None if numbers else False}
+    text = yaml.safe_dump(value, allow_unicode=True, **style)
+    if yaml.safe_load(text) != value:
+        # Some line ends of Unicode do not survive unless they are escaped, and all other letters with them.
+        text = yaml.safe_dump(value, **style)
     return text.rstrip("\n").split("\n")

@@ -11,10 +11,15 @@ from synthmed.data.schema import CaseRecord, Geometry, Normalisation, Placement
 def restore_images(record: CaseRecord, images: np.ndarray) -> np.ndarray:
     """Return prepared images `[slices, H, W, C]` as float32 `[X, Y, Z, C]` in the source's units.
 
-    What was cropped away comes back as the lowest intensity, what was clipped stays clipped.
+    Margins without content come back with their own intensity, what else was cropped away as the lowest, and what was
+    clipped stays clipped.
     """
     _check(record, images)
-    turned = unplace(np.moveaxis(images.astype(np.float32), 0, 2), record.placement, order=3, fill=-1.0)
+    fill = np.full(images.shape[-1], -1.0, np.float32)
+    if record.placement.margin is not None:
+        scale, offset = np.asarray(record.normalisation.scale), np.asarray(record.normalisation.offset)
+        fill = np.clip((np.asarray(record.placement.margin) - offset) / scale, -1.0, 1.0).astype(np.float32)
+    turned = unplace(np.moveaxis(images.astype(np.float32), 0, 2), record.placement, order=3, fill=fill)
     source = _turn_back(record.placement, np.clip(turned, -1.0, 1.0))
     return denormalise(source, record.normalisation)
 

@@ -67,6 +67,7 @@ class Placement(Record):
         start: Row and column of the store's frame at which the resampled slice begins; negative where it was cropped.
         origin: Row, column and slice of the whole turned volume at which the prepared part begins.
         whole: Rows, columns and slices of the whole turned volume; None where `shape` is it.
+        margin: Intensity of each channel in what was cut off, in the source's units; None where nothing was.
     """
 
     source_orientation: str
@@ -77,6 +78,7 @@ class Placement(Record):
     start: tuple[int, int]
     origin: tuple[int, int, int] = (0, 0, 0)
     whole: tuple[int, int, int] | None = None
+    margin: tuple[float, ...] | None = None
 
 
 class CaseRecord(Record):

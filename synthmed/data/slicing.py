@@ -50,20 +50,26 @@ def prepare_case(case: Case, plan: Plan) -> PreparedCase:
     placement = plan_placement(case.geometry, plan, content_box(case.images) if plan.crop else None)
     images = np.empty((placement.shape[2], *plan.size, plan.channels), np.float32)
     fitted: list[tuple[float, float]] = []
+    lowest: list[float] = []
     for channel, scaling in enumerate(plan.intensities):
         values = case.images[..., channel]
         if plan.bias_correction:
             values = correct_bias(values, case.geometry.zooms)
-        values = _turned(values, placement)
-        # Fitted to what is left: margins without content would only dilute it.
+        # To the whole, so that cropping changes no intensity and margins return as they were.
         fitted.append(scale_and_offset(values, scaling))
-        _place_channel(images[..., channel], values, placement, *fitted[-1])
+        lowest.append(float(values.min()))
+        scale, offset = fitted[-1]
+        # Distances from the mean leave room below the air of the image, which would then end at a visible edge.
+        air = max(AIR, (lowest[-1] - offset) / scale) if scaling.method == "zscore" else AIR
+        _place_channel(images[..., channel], _turned(values, placement), placement, fitted[-1], air)
     labels = None
     if case.labels is not None:
         indices = _turned(_class_indices(case, plan), placement)
         labels = np.ascontiguousarray(np.moveaxis(place(indices, placement, plan.size, order=0, fill=0), 2, 0))
     scales, offsets = zip(*fitted, strict=True)
     normalisation = Normalisation(scale=scales, offset=offsets)
+    if placement.whole is not None:
+        placement = placement.model_copy(update={"margin": tuple(lowest)})
     return PreparedCase(images=images, labels=labels, normalisation=normalisation, placement=placement)
 
 
@@ -71,14 +77,24 @@ def _turned(volume: np.ndarray, placement: Placement) -> np.ndarray:
     return cropped(turn(volume, source=placement.source_orientation, target=placement.orientation), placement)
 
 
-def _place_channel(target: np.ndarray, values: np.ndarray, placement: Placement, scale: float, offset: float) -> None:
-    """Write one channel `[h, w, n]` in the source's units to `target`, `[n, H, W]`, some slices at a time."""
+def _place_channel(
+    target: np.ndarray, values: np.ndarray, placement: Placement, fitted: tuple[float, float], air: float
+) -> None:
+    """Write one channel `[h, w, n]` in the source's units to `target`, `[n, H, W]`, some slices at a time.
+
+    Args:
+        target: Slices in store domain.
+        values: The turned and cropped volume.
+        placement: How slices are placed in their frame.
+        fitted: Scale and offset.
+        air: Prepared value outside the volume.
+    """
     some = max(1, _BLOCK // (values.shape[0] * values.shape[1]))
     for first in range(0, values.shape[2], some):
         block = values[:, :, first : first + some]
         scaled = np.empty(block.shape, np.float32)
-        scale_into(scaled, block, scale, offset)
-        placed = place(scaled, placement, target.shape[1:3], order=3, fill=AIR)
+        scale_into(scaled, block, *fitted)
+        placed = place(scaled, placement, target.shape[1:3], order=3, fill=air)
         # Cubic splines overshoot at edges.
         target[first : first + some] = np.moveaxis(np.clip(placed, -1.0, 1.0), 2, 0)
 

@@ -92,6 +92,9 @@ def store_lines(store: Store, *, cases_in_dataset: int) -> list[str]:
         lines.append(f"{cases_in_dataset - len(cases)} of {cases_in_dataset} cases were left out, {why}")
     resampled = sum(case.placement.step != (1.0, 1.0) for case in cases)
     cropped = sum(min(case.placement.start) < 0 for case in cases)
+    freed = sum(case.placement.whole is not None for case in cases)
+    if freed:
+        lines.append(f"{_count(freed, 'case')} freed of margins without content, which return when a case is restored")
     if resampled:
         lines.append(f"{_count(resampled, 'case')} resampled to this pixel size")
     if cropped:

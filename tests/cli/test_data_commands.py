@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from synthmed.cli.main import main
@@ -68,9 +69,52 @@ def test_options_reach_the_store(phantom, tmp_path, capsys):
     assert "resampled to this pixel size" in out
 
 
+def test_a_plan_is_written_edited_and_executed(phantom, tmp_path, capsys):
+    """A person could not see, nor change, how their images are prepared."""
+    plan = tmp_path / "plan.yaml"
+    options = ("--normalise", "zscore", "--normalise", "T1=window:0,900", "--slices", "balanced", "--crop", "yes")
+    code, out, _ = run(capsys, "prepare", phantom, "--plan-only", plan, *options, "--seed", 3)
+    assert code == 0 and f"--plan {plan}" in out and list(tmp_path.iterdir()) == [plan]
+    plan.write_text(plan.read_text().replace("high: 900.0", "high: 800"))
+    for arguments in (
+        ("--size", "64x64"),
+        ("--seed", "3"),
+        ("--plan-only", tmp_path / "b.yaml"),
+        ("--bias-correction",),
+    ):
+        code, _, err = run(capsys, "prepare", phantom, "--out", tmp_path / "store", "--plan", plan, *arguments)
+        assert code == 2 and err.count("\n") == 1 and f"leave out {arguments[0]}" in err
+    code, out, _ = run(capsys, "prepare", phantom, "--out", tmp_path / "store", "--plan", plan)
+    store = Store.open(tmp_path / "store")
+    assert code == 0 and "3 patients" in out and store.plan.slices == "balanced" and store.manifest.seed == 3
+    scaling = store.plan.intensities[0]
+    assert (scaling.method, scaling.low, scaling.high) == ("window", 0.0, 800.0) and store.plan.crop
+    assert np.all(store.manifest.cases[0].normalisation.scale == np.array([400.0]))
+    code, _, err = run(capsys, "prepare", phantom, "--plan-only", plan)
+    assert code == 2 and "exists already" in err
+    code, _, err = run(capsys, "prepare", phantom, "--plan-only", tmp_path / "c.yaml", "--out", tmp_path / "c")
+    assert code == 2 and "leave out --out" in err
+    code, _, err = run(capsys, "prepare", phantom)
+    assert code == 2 and "add --out STORE" in err
+
+
+def test_bias_correction_reaches_the_store(phantom, tmp_path, capsys):
+    """An option would be accepted and do nothing."""
+    assert run(capsys, "prepare", phantom, "--out", tmp_path / "with", "--bias-correction")[0] == 0
+    assert run(capsys, "prepare", phantom, "--out", tmp_path / "without")[0] == 0
+    corrected, plain = Store.open(tmp_path / "with"), Store.open(tmp_path / "without")
+    numbers = np.arange(len(plain))
+    assert corrected.plan.bias_correction and not np.array_equal(corrected.images(numbers), plain.images(numbers))
+    np.testing.assert_array_equal(corrected.labels(numbers), plain.labels(numbers))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--normalise", "windows"), "--normalise windows: give auto, percentiles, zscore or window:LOW,HIGH"),
+        (("--normalise", "T9=zscore"), "there is no channel T9, choose among T1"),
+        (("--crop", "maybe"), "maybe"),
+        (("--slices", "few"), "few"),
         (("--size", "abc"), "abc"),
         (("--size", "30x30"), "multiples of 8"),
         (("--spacing", "1x2x3"), "--spacing 1x2x3"),

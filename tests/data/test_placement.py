@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthmed.data.orientation import turn
-from synthmed.data.placement import place, placed_affine, plan_placement, unplace
+from synthmed.data.placement import cropped, place, placed_affine, plan_placement, unplace
 from synthmed.data.schema import Geometry, Plan, Scaling
 
 
@@ -35,18 +35,21 @@ def _oblique(spacing: tuple[float, float, float], angle: float) -> np.ndarray:
     wanted=st.tuples(*[st.floats(0.6, 2.0)] * 2),
     angle=st.floats(-0.6, 0.6),
     axis=st.integers(0, 2),
+    cut=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 3),
 )
-def test_the_affine_tells_where_each_pixel_was_sampled(shape, spacing, wanted, angle, axis):
+def test_the_affine_tells_where_each_pixel_was_sampled(shape, spacing, wanted, angle, axis, cut):
     """Written slices would lie beside the anatomy they came from."""
     affine = _oblique(spacing, angle)
-    geometry, plan = _geometry(affine, shape), _plan(axis, (40, 48), wanted)
-    placement = plan_placement(geometry, plan)
+    geometry, plan = _geometry(affine, shape), _plan(axis, (40, 48), wanted).model_copy(update={"crop": True})
+    content = tuple((first, extent - last) for (first, last), extent in zip(cut, shape, strict=True))
+    placement = plan_placement(geometry, plan, content)
+    assert np.prod(placement.shape) == np.prod([stop - start for start, stop in content])
     # World coordinates as images: linear, so that splines reproduce them away from the border.
     world = np.moveaxis(nib.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)), -1, 0)
     moved = placed_affine(geometry, placement)
     for row in range(3):
         volume = turn(world[row], source=placement.source_orientation, target=placement.orientation)
-        placed = place(volume, placement, plan.size, order=1, fill=np.nan)
+        placed = place(cropped(volume, placement), placement, plan.size, order=1, fill=np.nan)
         columns = np.moveaxis(nib.affines.apply_affine(moved, np.moveaxis(np.indices(placed.shape), 0, -1)), -1, 0)[row]
         # Where the sample lay inside the source grid; beyond its last voxel centres values are held.
         inside = _inside(placed.shape, placement)

@@ -49,6 +49,31 @@ def _record(case: Case, plan: Plan) -> tuple[CaseRecord, np.ndarray, np.ndarray]
     return record, prepared.images, prepared.labels
 
 
+MARGINS = st.tuples(*[st.tuples(st.integers(0, 5), st.integers(0, 5))] * 3)
+
+
+def _within_margins(case: Case, margins: tuple[tuple[int, int], ...], dtype: str) -> Case:
+    """Return the case as a file of a type would hold it, in a constant background below all of it."""
+    images = case.images
+    if np.dtype(dtype).kind != "f":
+        most = 250 if dtype == "uint8" else 2000
+        images = np.round(images / images.max() * most).astype(dtype).astype(np.float32)
+    images = images + (1 if dtype.startswith("u") else 0)
+    low = images.min(axis=(0, 1, 2)) - 1
+    shape = tuple(before + extent + after for (before, after), extent in zip(margins, images.shape[:3], strict=True))
+    padded = np.broadcast_to(low, (*shape, images.shape[3])).astype(np.float32)
+    inside = tuple(slice(before, before + extent) for (before, _), extent in zip(margins, images.shape, strict=False))
+    padded[inside] = images
+    labels = np.zeros(shape, np.int64)
+    labels[inside] = case.labels
+    affine = np.array(case.geometry.affine)
+    affine[:3, 3] -= affine[:3, :3] @ np.array([before for before, _ in margins])
+    geometry = case.geometry.model_copy(
+        update={"shape": shape, "affine": tuple(map(tuple, affine.tolist())), "dtype": dtype}
+    )
+    return Case(case="a", images=padded, labels=labels, geometry=geometry)
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.tuples(*[st.integers(10, 24)] * 3),
@@ -57,11 +82,17 @@ def _record(case: Case, plan: Plan) -> tuple[CaseRecord, np.ndarray, np.ndarray]
     axis=st.integers(0, 2),
     channels=st.integers(1, 4),
     finer=st.floats(0.5, 1.0),
+    margins=MARGINS,
+    crop=st.booleans(),
+    dtype=st.sampled_from(["uint8", "int16", "uint16", "float32"]),
 )
-def test_prepare_then_restore_returns_the_case(affine_of, shape, spacing, codes, axis, channels, finer):
+def test_prepare_then_restore_returns_the_case(
+    affine_of, shape, spacing, codes, axis, channels, finer, margins, crop, dtype
+):
     """Predictions and generated images would not fit the patient's own scan."""
     affine = affine_of(spacing, codes)
-    case = _case(shape, affine, channels)
+    case = _within_margins(_case(shape, affine, channels), margins, dtype)
+    shape = case.geometry.shape
     # Pixels as fine as the source's own or finer: then only interpolation stands between a case and its return.
     pixel = finer * min(spacing)
     largest = max(extent * own for extent, own in zip(shape, spacing, strict=True)) / pixel
@@ -73,8 +104,10 @@ def test_prepare_then_restore_returns_the_case(affine_of, shape, spacing, codes,
         intensities=(Scaling(low=0.0, high=100.0),) * channels,
         label_values=(0, 3),
         channels=channels,
+        crop=crop,
     )
     record, images, labels = _record(case, plan)
+    assert (record.placement.whole is not None) is (crop and any(map(any, margins)))
     assert images.dtype == np.float32 and labels.dtype == np.uint8
     assert images.min() >= -1.0 and images.max() <= 1.0 and set(np.unique(labels)) <= {0, 1}
 
@@ -86,22 +119,30 @@ def test_prepare_then_restore_returns_the_case(affine_of, shape, spacing, codes,
     assert np.mean((mask == 1) == (case.labels == 3)) > 0.97
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.tuples(*[st.integers(4, 24)] * 3),
     codes=st.sampled_from(["RAS", "LPS", "PIR", "SAL"]),
     axis=st.integers(0, 2),
+    margins=MARGINS,
+    crop=st.booleans(),
+    dtype=st.sampled_from(["uint8", "int16", "uint16", "float32"]),
 )
-def test_without_resampling_the_return_is_exact(affine_of, shape, codes, axis):
-    """Labels would change although nothing but padding was done to them."""
-    case = _case(shape, affine_of((1.0, 1.0, 1.0), codes), 2)
+def test_without_resampling_the_return_is_exact(affine_of, shape, codes, axis, margins, crop, dtype):
+    """Labels would change although nothing but cropping and padding was done to them."""
+    case = _within_margins(_case(shape, affine_of((1.0, 1.0, 1.0), codes), 3), margins, dtype)
     plan = Plan(
         axis=axis,
-        size=(32, 32),
+        size=(40, 40),
         spacing=(1.0, 1.0),
-        intensities=(Scaling(low=0.0, high=100.0),) * 2,
+        intensities=(
+            Scaling(low=0.0, high=100.0),
+            Scaling(method="window", low=-1e4, high=1e4),
+            Scaling(method="zscore", low=-9.0, high=9.0),
+        ),
         label_values=(0, 3),
-        channels=2,
+        channels=3,
+        crop=crop,
     )
     record, images, labels = _record(case, plan)
     np.testing.assert_array_equal(restore_labels(record, labels), case.labels // 3)

@@ -85,8 +85,13 @@ def test_slope_and_intercept_are_applied(tmp_path):
     ("changes", "message"),
     [
         ({"labels": None}, "labels"),
-        ({"labels": {"background": 0, "organ": [1, 2]}}, "region-based"),
-        ({"labels": {"background": 0, "organ": 1, "ignore": 2}}, "ignore"),
+        ({"labels": {"background": 0, "organ": [1, 2]}}, "regions_class_order"),
+        ({"labels": {"background": 0, "organ": [1, 2]}, "regions_class_order": [3]}, "no part of it"),
+        ({"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [2, 2]}, "one value"),
+        ({"labels": {"background": 0, "organ": ["1"]}, "regions_class_order": [1]}, "whole numbers"),
+        ({"labels": {"organ": [1, 2]}, "regions_class_order": [1]}, "background"),
+        ({"labels": {"background": 0, "organ": 2, "ignore": 1}}, "highest"),
+        ({"labels": {"background": 0, "organ": 1, "ignore": [2, 3]}}, "highest"),
         ({"labels": {"organ": 1}}, "background"),
         ({"labels": {"background": 0, "organ": "one"}}, "whole number"),
         ({"labels": {"background": 0, "organ": 1, "lesion": 1}}, "same name or value"),
@@ -94,7 +99,7 @@ def test_slope_and_intercept_are_applied(tmp_path):
         ({"channel_names": {"1": "T1"}}, "by number"),
         ({"channel_names": []}, "by number"),
         ({"channel_names": None}, "no layout"),
-        ({"file_ending": ".png"}, "file_ending"),
+        ({"file_ending": ".gif"}, "file_ending"),
     ],
 )
 def test_a_wrong_nnunet_description_is_refused(nnunet_set, changes, message):
@@ -155,8 +160,9 @@ def test_images_without_labels_are_read_for_prediction(nnunet_set, decathlon_set
     (folder / "imagesTr" / "case_3_0001.nii.gz").unlink()
     with pytest.raises(UserError, match="case_3 has 1 channel"):
         read_images(folder / "imagesTr", 2)
-    with pytest.raises(UserError, match="no .nii.gz image"):
-        read_images(tmp_path, 2)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="holds no image"):
+        read_images(tmp_path / "nothing", 2)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

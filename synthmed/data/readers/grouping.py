@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthmed.data.readers.base import natural_key
-from synthmed.data.readers.naming import CONTAINER_FOLDER, Entry, Parts, glob_parts, without_label_words
+from synthmed.data.readers.naming import Entry, Parts, glob_parts, holds_many, without_label_words
 from synthmed.errors import UserError
 
 MOST_CHANNELS = 16
@@ -74,7 +74,7 @@ def group_found(images: Sequence[Entry], labels: Sequence[Entry]) -> list[Group]
 def _shared_endings(images: Sequence[Entry], labels: Sequence[Entry]) -> Counter[Parts] | None:
     """Return how many folders have files whose names end alike, where each folder seems to be a case; else None."""
     folders = {entry.folders for entry in [*images, *labels]}
-    if len(folders) < 2 or () in folders or all(CONTAINER_FOLDER.fullmatch(names[-1]) for names in folders):
+    if len(folders) < 2 or () in folders or all(holds_many(names[-1]) for names in folders):
         return None
     sizes = Counter(image.folders for image in images)
     if (

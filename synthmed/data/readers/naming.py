@@ -18,13 +18,12 @@ _LABEL_FOLDER = re.compile(_LABEL.pattern + r"|manual", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(
     r"(images?|imgs?|pictures?|photos?|scans?|volumes?|inputs?|originals?)(t[rs])?", re.IGNORECASE
 )
-CONTAINER_FOLDER = re.compile(
-    r"(train|training|val|valid|validation|test|testing|tr|ts|holdout)(_?(set|data|images))?|"
+_MANY = re.compile(
+    r"(train|training|val|valid|validation|test|testing|tr|ts|holdout|input|inputs|task\d*|data|images?)(_?set)?|"
     r"(fold|part|batch|split|set|dataset|site|cent(er|re)|hospital|scanner|vendor|domain|cohort|group|class|grade|stage)"
     r"[_-]?\d+",
     re.IGNORECASE,
 )
-"""Folders that hold many patients, whatever their number."""
 _DEEPEST = 6
 
 
@@ -64,6 +63,17 @@ def walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
 
 def _is_shown(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
+
+
+def names_patient(folder: str) -> bool:
+    """Return whether a folder's name may be a patient's: it has a digit, and no word for a place that holds many."""
+    several = _MANY.fullmatch(folder) or any(map(_MANY.fullmatch, split_name(folder)))
+    return re.search(r"\d", folder) is not None and not several
+
+
+def holds_many(folder: str) -> bool:
+    """Return whether a folder's name is that of a split, a hospital or the like, whatever number it has."""
+    return _MANY.fullmatch(folder) is not None
 
 
 def entries(root: Path, endings: tuple[str, ...], label: str | None = None) -> list[Entry]:

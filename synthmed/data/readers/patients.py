@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from synthmed.data.readers.base import CaseFiles
-from synthmed.data.readers.naming import CONTAINER_FOLDER, Parts
+from synthmed.data.readers.naming import Parts, names_patient
 from synthmed.errors import UserError
 
 _BIDS = re.compile(r"(sub-[0-9A-Za-z]+)(?:_.*)?")
@@ -87,12 +87,17 @@ def _by_habit(names: list[str], folders: Folders, numbered: bool) -> tuple[list[
         patients = [folder for folder in inside if folder]
         if len(set(patients)) < len(names):
             used.append("they lie in a folder each")
-    # A side may stand before a visit or behind it.
-    for rule in (_SIDES, _VISITS, _SIDES):
-        shorter = [rule.patient(name) for name in patients]
-        if _groups(patients, shorter):
-            patients = shorter
-            used.append(rule.what)
+    best, chosen = patients, list[str]()
+    for rules in _RULES:
+        shorter = patients
+        for rule in rules:
+            shorter = [rule.patient(name) for name in shorter]
+        if len(set(shorter)) < len(set(best)) and _groups(patients, shorter):
+            best = shorter
+            chosen = [rule.what for rule in rules]
+    if best is not patients:
+        patients = best
+        used.extend(chosen)
     if numbered and not all(inside) and not used:
         matches = [_NUMBERED.fullmatch(name) for name in names]
         shorter = [match[1] if match else name for match, name in zip(matches, names, strict=True)]
@@ -120,12 +125,14 @@ def _without_visit(name: str) -> str:
 
 _SIDES = _Rule("names that differ in left and right alone", _without_side)
 _VISITS = _Rule("names that differ in visit or date alone", _without_visit)
+# A side may stand before a visit or behind it; the least that brings most together is taken.
+_RULES = ((_SIDES,), (_VISITS,), (_VISITS, _SIDES), (_SIDES, _VISITS))
 
 
 def _patient_folder(folders: Parts) -> str | None:
     """Return the name of the outermost folder that may be a patient's: one with a digit that holds one alone."""
     for level, name in enumerate(folders):
-        if re.search(r"\d", name) and not CONTAINER_FOLDER.fullmatch(name):
-            kept = (*filter(CONTAINER_FOLDER.fullmatch, folders[:level]), name)
-            return "_".join(own for own in kept if re.search(r"\d", own))
+        if names_patient(name):
+            # Hospitals may number their patients alike.
+            return "_".join((*(own for own in folders[:level] if re.search(r"\d", own)), name))
     return None

@@ -11,7 +11,7 @@ from synthmed.data.readers.cases import Found, build_cases
 from synthmed.data.readers.description import FILE
 from synthmed.data.readers.finish import labelled_dataset
 from synthmed.data.readers.grouping import Group, attach_labels, group_given, group_single
-from synthmed.data.readers.naming import CONTAINER_FOLDER, Parts, entries, walk
+from synthmed.data.readers.naming import Parts, entries, names_patient, walk
 from synthmed.data.volumes import PICTURE_ENDINGS, PictureSource, Source, picture_header
 from synthmed.data.volumes.picture_files import PictureHeader, has_constant_alpha
 from synthmed.errors import UserError
@@ -91,14 +91,17 @@ def _stacks(groups: Sequence[Group], headers: dict[Path, PictureHeader]) -> dict
     folders: dict[Parts, list[Group]] = {}
     for group in groups:
         folders.setdefault(group.key[0], []).append(group)
-    return {
+    stacks = {
         names: sorted(inside, key=lambda group: natural_key(group.first.stem))
         for names, inside in folders.items()
-        if names and not CONTAINER_FOLDER.fullmatch(names[-1]) and _are_slices(inside, names, headers)
+        if names and names_patient(names[-1]) and _are_slices(inside, headers)
     }
+    # "benign2" is a folder too: a lone one must have its name in its files'.
+    alone = len(stacks) == 1 and any(names[-1] not in one.first.stem for names, own in stacks.items() for one in own)
+    return {} if alone else stacks
 
 
-def _are_slices(groups: Sequence[Group], names: Parts, headers: dict[Path, PictureHeader]) -> bool:
+def _are_slices(groups: Sequence[Group], headers: dict[Path, PictureHeader]) -> bool:
     entries = [group.first for group in groups]
     known = [headers[entry.path] for entry in entries if entry.path in headers]
     if len(entries) < 2 or len({(one.columns, one.rows, one.channels, one.dtype, one.pages) for one in known}) != 1:
@@ -106,10 +109,7 @@ def _are_slices(groups: Sequence[Group], names: Parts, headers: dict[Path, Pictu
     if len({len(entry.parts) for entry in entries}) != 1:
         return False
     varying = [own for own in zip(*(entry.parts for entry in entries), strict=True) if len(set(own)) > 1]
-    if len(varying) != 1 or len(set(varying[0])) < len(entries) or not all(map(_counts, varying[0])):
-        return False
-    # "benign" and "malignant" are folders too: only one that names a patient, or whose files have its name, is a case.
-    return any(map(str.isdigit, names[-1])) or all(names[-1] in entry.stem for entry in entries)
+    return len(varying) == 1 and len(set(varying[0])) == len(entries) and all(map(_counts, varying[0]))
 
 
 def _counts(part: str) -> bool:
