@@ -143,6 +143,8 @@ def _write_shards(
                             placement=prepared.placement,
                         )
                     )
+                    # The next case must not wait in memory beside this one.
+                    del prepared, labels
                     tell(len(dataset.cases) + case + 1, total, "prepared")
                 shard = writer.close()
             done.append(FinishedShard(shard=shard, cases=tuple(records), class_counts=tuple(counts)))
