@@ -133,4 +133,9 @@ def glob_parts(pattern: str, path: Path, root: Path) -> Parts | None:
     # Each star becomes a group of its own.
     pieces = [translate(piece)[4:-3] if piece else "" for piece in re.split(r"\*+", pattern)]
     found = re.fullmatch("(.*?)".join(pieces[:-1] + [pieces[-1]]), text, re.DOTALL)
-    return None if found is None else split_name("_".join(found.groups()))
+    if found is None:
+        return None
+    # `case*` also stands for the ending, which is nobody's name.
+    stem = len(text) - len(ending_of(text) or "")
+    spans = (found.span(number + 1) for number in range(len(pieces) - 1))
+    return split_name("_".join(text[first : min(last, stem)] for first, last in spans))

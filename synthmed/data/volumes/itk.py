@@ -72,7 +72,7 @@ class ItkVolume:
             components = int(reader.GetNumberOfComponents())
             places = (reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
         except (RuntimeError, OverflowError, MemoryError) as error:
-            raise damaged(path, _reason(error)) from None
+            raise damaged(path, itk_reason(error)) from None
         if "complex" in pixel or "label" in pixel:
             raise UserError(f"{path} stores {pixel} voxels: convert them to whole or real numbers")
         if not 2 <= len(size) <= _MOST_AXES or 0 in size or (len(size) == _MOST_AXES and components > 1):
@@ -123,7 +123,7 @@ class ItkVolume:
         try:
             array = SimpleITK.GetArrayFromImage(self._reader.Execute())
         except (RuntimeError, OverflowError, MemoryError) as error:
-            raise damaged(self.path, _reason(error)) from None
+            raise damaged(self.path, itk_reason(error)) from None
         # SimpleITK gives (channels as a fourth axis,) slices, rows, columns(, components).
         if len(self._size) == _MOST_AXES:
             array = np.moveaxis(array, 0, -1)
@@ -195,7 +195,7 @@ def _data_files(path: Path) -> list[Path]:
         return []
     if re.match(r"(?i)LIST\b", named[1]) or "%" in named[1]:
         raise UserError(f"{path} lists several data files: write the volume into one .mha or .nrrd file")
-    file = path.parent / named[1]
+    file = path.parent / named[1].replace("\0", "")
     if file.resolve().parent != path.parent.resolve():
         raise UserError(f"{path} names a data file in another folder: put it beside the header and name it alone")
     if not file.is_file():
@@ -203,7 +203,9 @@ def _data_files(path: Path) -> list[Path]:
     return [file]
 
 
-def _reason(error: BaseException) -> str:
-    # SimpleITK tells a C++ source line and an object's address before what is wrong.
+def itk_reason(error: BaseException) -> str:
+    """Return what is wrong from an error of SimpleITK, without C++ source lines and objects' addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].split("): ")[-1] if lines else type(error).__name__
+    told = [re.sub(r"^(sitk::|ITK )ERROR: |\w+\(0x[0-9a-f]+\): ", "", line) for line in lines]
+    told = [line for line in told if not line.startswith(("Exception thrown", "Reason:"))]
+    return told[-1] if told else type(error).__name__

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from synthmed.data.volumes.base import damaged
+from synthmed.data.volumes.itk import itk_reason
 from synthmed.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -98,14 +99,15 @@ def _opened(path: Path) -> Any:
 
 def _broken(path: Path, error: Exception) -> UserError:
     # Pillow's decoders raise almost any exception when a file is damaged, and document none.
-    return damaged(path, "its header is cut short" if isinstance(error, struct.error) else error)
+    if isinstance(error, struct.error):
+        return damaged(path, "its header is cut short")
+    return damaged(path, itk_reason(error) if isinstance(error, RuntimeError) else error)
 
 
 def _header(image: Any, path: Path) -> PictureHeader:
     try:
         dtype, channels = _kind(image, path)
-        pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        image.seek(0)
+        pages = _tiff_pages(path) if image.format == "TIFF" else 1
         # Of a PNG file without EXIF in its head, Pillow would decode all pixels to look for it behind them.
         exif = image.format != "PNG" or "exif" in image.info
         orientation = int(image.getexif().get(_ORIENTATION, 1)) if exif else 1
@@ -129,6 +131,29 @@ def _header(image: Any, path: Path) -> PictureHeader:
         orientation=orientation if 1 <= orientation <= 8 else 1,
         alpha=image.mode in ("LA", "RGBA"),
     )
+
+
+def _tiff_pages(path: Path) -> int:
+    """Return how many pages a TIFF file has; Pillow would pass over those behind a cut without a word.
+
+    Source: TIFF 6.0, section 2, and https://www.awaresystems.be/imaging/tiff/bigtiff.html.
+    """
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = struct.unpack(order + "H", head[2:4])[0] == 43
+        count_code, entry, link_code = ("Q", 20, "Q") if big else ("H", 12, "I")
+        (link,) = struct.unpack(order + link_code, head[8:16] if big else head[4:8])
+        seen: set[int] = set()
+        while link:
+            if link in seen:
+                raise ValueError("its pages go round in a circle")
+            seen.add(link)
+            file.seek(link)
+            (entries,) = struct.unpack(order + count_code, file.read(struct.calcsize(order + count_code)))
+            file.seek(entries * entry, 1)
+            (link,) = struct.unpack(order + link_code, file.read(struct.calcsize(order + link_code)))
+    return max(len(seen), 1)
 
 
 def _kind(image: Any, path: Path) -> tuple[str, int]:
