@@ -23,8 +23,10 @@ def quieten_tensorflow() -> None:
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
     # nibabel writes a line for each header field that it mends; what matters of that, our own errors tell.
-    for name in ("tensorflow", "absl", "nibabel.global"):
+    for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # nibabel prints the errors that it then raises.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietImport())
 

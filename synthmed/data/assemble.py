@@ -13,6 +13,7 @@ from synthmed import __version__
 from synthmed.data.fingerprint import CaseFingerprint, Fingerprint
 from synthmed.data.flight import in_order
 from synthmed.data.inspect import fingerprint, refuse_problems
+from synthmed.data.pictures import save_png, store_sheet
 from synthmed.data.placement import plan_placement
 from synthmed.data.planfile import PLAN, write_plan
 from synthmed.data.readers import CaseFiles, Dataset, load_case
@@ -26,6 +27,9 @@ from synthmed.data.tally import labels_and_counts, memory_of
 from synthmed.data.workfolder import FinishedShard, WorkFolder, work_on
 from synthmed.files import sha256_file, sha256_json, write_json
 from synthmed.progress import Progress, Say
+
+PICTURE = "slices.png"
+"""Training slices with their labels outlined: what a person should look at before a training is begun."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ def bring_about(
         chosen = choose(found)
         done = work.begin(request, chosen.plan)
         if chosen.text is not None:
+            (work.store / PLAN).unlink(missing_ok=True)
             write_plan(work.store / PLAN, chosen.text)
         if done:
             say(f"goes on where it was interrupted, after {sum(len(shard.cases) for shard in done)} prepared cases")
         done = _write_shards(dataset, found, chosen, work, done, tell)
         _write_manifest(dataset, chosen.plan, seed, work.store, done)
+        save_png(work.store / PICTURE, store_sheet(Store.open(work.store)))
         write_json(work.store / REQUEST, request.model_dump(mode="json"))
         if out.is_dir():
             out.rmdir()
@@ -137,6 +143,8 @@ def _write_shards(
                             placement=prepared.placement,
                         )
                     )
+                    # The next case must not wait in memory beside this one.
+                    del prepared, labels
                     tell(len(dataset.cases) + case + 1, total, "prepared")
                 shard = writer.close()
             done.append(FinishedShard(shard=shard, cases=tuple(records), class_counts=tuple(counts)))

@@ -83,7 +83,7 @@ def fingerprint(dataset: Dataset, *, progress: Progress | None = None, checks: C
         cases=tuple(cases),
         problems=tuple(problems),
         warnings=tuple(warnings_on(cases, dataset)),
-        notes=(*dataset.notes, *notes_on(cases)),
+        notes=(*dataset.notes, *notes_on(cases, dataset)),
     )
 
 

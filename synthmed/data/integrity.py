@@ -50,12 +50,14 @@ def warnings_on(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Prob
         yield from _labels(cases, dataset)
 
 
-def notes_on(cases: list[CaseFingerprint]) -> Iterator[str]:
+def notes_on(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[str]:
     """Yield what is good to know and no fault."""
     orientations = {case.orientation for case in cases}
     if len(orientations) > 1:
         yield f"cases are stored in {len(orientations)} orientations; all are turned to one when they are prepared"
-    if any(case.geometry.xyzt_units[0] == "unknown" for case in cases):
+    # Nobody takes the pixels of a photograph for millimetres.
+    pictures = "picture" in dataset.modalities
+    if not pictures and any(case.geometry.xyzt_units[0] == "unknown" for case in cases):
         yield "files do not say the unit of length; it is taken for mm"
 
 

@@ -146,7 +146,7 @@ def _frame(
     if options.size is None:
         why_size = f"multiples of {SIZE_STEP} that hold the largest of all cases, within {SMALLEST} to {LARGEST}"
     if options.spacing is None:
-        why_spacing = f"the median of {len(training)} training cases"
+        why_spacing = f"the median of {_count(training)}"
         # Rounding to whole pixels may put half a pixel too many on a slice; that much is no reason to resample.
         coarser = max(1.0, *((needed - 0.5) / np.asarray(size)))
         if coarser > 1.0:
@@ -182,6 +182,10 @@ def _axis(training: list[CaseFingerprint], axis: str | None) -> tuple[Literal[0,
     if median[longest] >= ANISOTROPY * np.sort(median)[1]:
         return _number(longest), "across the longest voxels of the training cases"
     return 2, "axial, as voxels are about as long as wide"
+
+
+def _count(training: list[CaseFingerprint]) -> str:
+    return f"{len(training)} training cases" if len(training) > 1 else "the one training case"
 
 
 def _number(axis: int) -> Literal[0, 1, 2]:

@@ -114,6 +114,7 @@ def _rebuild_shard(
                     raise UserError(f"{path} is not what {out} was made of: put it back to rebuild {shard.images}")
             prepared = prepare_case(load_case(files), plan)
             writer.add(prepared.images, labels_and_counts(prepared, plan, labelled=manifest.labelled)[0])
+            del prepared
         made = writer.close()
     if made != shard:
         raise UserError(

@@ -11,7 +11,6 @@ from synthmed.data.orientation import turn
 from synthmed.data.placement import cropped, place, plan_placement
 from synthmed.data.readers import Case
 from synthmed.data.schema import IGNORE, Normalisation, Placement, Plan
-from synthmed.data.slabs import slabs, slowest_axis
 from synthmed.errors import UserError
 
 AIR = -1.0
@@ -64,8 +63,7 @@ def prepare_case(case: Case, plan: Plan) -> PreparedCase:
         _place_channel(images[..., channel], _turned(values, placement), placement, fitted[-1], air)
     labels = None
     if case.labels is not None:
-        indices = _turned(_class_indices(case, plan), placement)
-        labels = np.ascontiguousarray(np.moveaxis(place(indices, placement, plan.size, order=0, fill=0), 2, 0))
+        labels = _place_labels(_turned(case.labels, placement), placement, plan, case.case)
     scales, offsets = zip(*fitted, strict=True)
     normalisation = Normalisation(scale=scales, offset=offsets)
     if placement.whole is not None:
@@ -99,13 +97,15 @@ def _place_channel(
         target[first : first + some] = np.moveaxis(np.clip(placed, -1.0, 1.0), 2, 0)
 
 
-def _class_indices(case: Case, plan: Plan) -> np.ndarray:
-    assert case.labels is not None
-    indices = np.empty_like(case.labels, np.uint8)
-    axis = slowest_axis(indices)
-    for own, part in zip(slabs(indices, axis=axis), slabs(case.labels, axis=axis), strict=True):
-        own[...] = _indices_of(part, case.case, plan)
-    return indices
+def _place_labels(values: np.ndarray, placement: Placement, plan: Plan, name: str) -> np.ndarray:
+    """Return class indices uint8 `[n, H, W]` of turned label values `[h, w, n]`, some slices at a time."""
+    placed = np.empty((values.shape[2], *plan.size), np.uint8)
+    some = max(1, _BLOCK // (values.shape[0] * values.shape[1]))
+    for first in range(0, values.shape[2], some):
+        indices = _indices_of(values[:, :, first : first + some], name, plan)
+        framed = place(indices, placement, plan.size, order=0, fill=0)
+        placed[first : first + some] = np.moveaxis(framed, 2, 0)
+    return placed
 
 
 def _indices_of(labels: np.ndarray, name: str, plan: Plan) -> np.ndarray:

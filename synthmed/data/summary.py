@@ -31,7 +31,8 @@ def fingerprint_rows(found: Fingerprint) -> list[tuple[str, str]]:
 def _geometry_rows(found: Fingerprint) -> list[tuple[str, str]]:
     shapes = np.array([case.geometry.shape for case in found.cases])
     spacings = np.array([case.geometry.zooms for case in found.cases])
-    units = sorted({case.geometry.xyzt_units[0] for case in found.cases})
+    named = {case.geometry.xyzt_units[0] for case in found.cases}
+    units = sorted("a unit not said" if unit == "unknown" else unit for unit in named)
     types = Counter(case.geometry.dtype for case in found.cases).most_common()
     return [
         ("Shape (smallest, median, largest)", _range(shapes, ".0f")),
@@ -76,7 +77,7 @@ def store_lines(store: Store, *, cases_in_dataset: int) -> list[str]:
     lines = [
         f"{store.path}: {store.dataset}, {len(store)} {AXIS_NAMES[plan.axis]} slices of {plan.size[0]} x {plan.size[1]}"
         f" pixels of {plan.spacing[0]:.3g} x {plan.spacing[1]:.3g}, channels {', '.join(store.channels)},"
-        f" classes {', '.join(store.classes)}"
+        f" {'classes ' + ', '.join(store.classes) if store.labelled else 'no labels'}"
     ]
     for split in SPLITS:
         part = store.cases(split)
@@ -86,6 +87,10 @@ def store_lines(store: Store, *, cases_in_dataset: int) -> list[str]:
         lines.append(
             f"{_SPLIT_NAMES[split]}: {_count(patients, 'patient')}, {_count(len(part), 'case')},"
             f" {_count(count, 'slice')}{note}"
+        )
+    if not store.labelled:
+        lines.append(
+            "images without labels can be shown to a `base` generator beside labelled ones (--set unlabelled=)"
         )
     if len(cases) < cases_in_dataset:
         why = "as the split asks" if store.labelled else "whose images the labelled store holds"

@@ -31,4 +31,5 @@ def memory_of(case: CaseFingerprint, plan: Plan) -> int:
     voxels = math.prod(case.geometry.shape)
     count = plan_placement(case.geometry, plan, case.content).shape[2]
     slices = count * math.prod(plan.size) * (4 * plan.channels + 1)
-    return voxels * (8 * plan.channels + 2) + max(0, slices)
+    # The images, a copy of one channel while its percentiles are found, the label values, and what comes out.
+    return voxels * (4 * plan.channels + 5) + slices

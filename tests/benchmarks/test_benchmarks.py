@@ -65,3 +65,13 @@ def test_the_operations_of_a_function_are_found_with_their_work(monkeypatch):
     assert found["Conv2DBackpropFilter"][0].gflop == pytest.approx(convolution)
     assert found["MatMul"][0].gflop == pytest.approx(2e-9 * 4 * 4 * 4)
     assert all(timer(operation, seconds=1e-3)().wall > 0 for operation, _ in found.values())
+
+
+def test_data_pipeline_measures_both_ends_of_a_store():
+    """A user would not notice that preparing or training input became slower, or that they fill the memory."""
+    command = [sys.executable, str(FOLDER / "data_pipeline.py"), "--size", "tiny", "--rounds", "1", "--seconds", "0.1"]
+    lines = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).splitlines()
+    prepared, fed = (json.loads(line) for line in lines)
+    assert prepared["benchmark"] == "prepare" and prepared["slices"] == 64 and prepared["per_second"] > 0
+    assert fed["benchmark"] == "training input" and fed["per_second"] > 0 and "times_torchio" not in fed
+    assert 0 < prepared["peak_rss_anon_gib"] < fed["peak_rss_anon_gib"] < 2

@@ -3,17 +3,22 @@
 nnU-Net brings PyTorch and stays in an environment of its own: SYNTHMED_NNUNET_PYTHON names its interpreter.
 """
 
+import gzip
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
+import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from PIL import Image
 
 from synthmed.data.inspect import fingerprint
 from synthmed.data.phantom import write_phantom
@@ -64,14 +69,20 @@ def verdicts(*folders: Path) -> dict[str, str]:
     return {Path(folder).name: verdict for _, folder, verdict in lines}
 
 
+def _module(*parts):
+    """Return a helper module of another folder of tests."""
+    path = Path(__file__).parents[1].joinpath(*parts)
+    spec = importlib.util.spec_from_file_location(f"helper_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def painter():
     """Return the sampler of tests/generation, which draws without a network."""
-    path = Path(__file__).parents[1] / "generation" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("generation_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.PaintingSampler
+    return _module("generation", "conftest.py").PaintingSampler
 
 
 @pytest.fixture
@@ -95,7 +106,8 @@ def _as_itk(dataset, folder):
     folder.mkdir()
 
     def moved(source):
-        path = folder / f"{source.path.parent.name}-{source.path.name.removesuffix('.nii.gz')}.mha"
+        kind = "" if "images" in source.path.parent.name else "_seg"
+        path = folder / f"{source.path.name.removesuffix('.nii.gz')}{kind}.mha"
         SimpleITK.WriteImage(SimpleITK.ReadImage(str(source.path)), str(path))
         return ItkSource(path)
 
@@ -125,26 +137,83 @@ def _with_codes(dataset, folder):
     return replace(dataset, cases=cases)
 
 
+def _described(phantom, folder, **changes):
+    """Copy the phantom with another dataset.json."""
+    shutil.copytree(phantom, folder)
+    write_json(folder / "dataset.json", read_json(phantom / "dataset.json") | changes)
+    return read_dataset(folder)
+
+
+def _pictures(folder):
+    """Write photographs of two eyes of three people, with masks."""
+    folder.mkdir()
+    for number, eye in product(range(3), "LR"):
+        random = np.random.default_rng([number, ord(eye)])
+        Image.fromarray(random.integers(0, 255, (40, 48, 3)).astype(np.uint8)).save(folder / f"{number:02d}{eye}.png")
+        mask = (random.random((40, 48)) > 0.7).astype(np.uint8) * 255
+        Image.fromarray(mask).save(folder / f"{number:02d}{eye}_mask.png")
+    return read_dataset(folder)
+
+
+def _dicom(folder):
+    """Write two studies of two invented people, each with a segmentation, obliquely placed."""
+    written = _module("data", "dicom", "written.py")
+    for number, person in enumerate((written.Person(), written.Person(name="Doe^Jane", id="JD-1"))):
+        voxels = np.random.default_rng(number).integers(0, 900, (12, 14, 6)).astype(np.int16)
+        study = f"study {number}"
+        images = written.write_series(
+            folder / study, voxels, study=study, series=f"T1 {number}", description="T1", person=person
+        )
+        written.write_seg(folder / study / "seg.dcm", images, {"organ": voxels > 500})
+    return read_dataset(folder)
+
+
 def test_merged_sets_are_accepted(painter, phantom, info_for, tmp_path):
     """nnU-Net would refuse the set after hours of generation, or read images that lie elsewhere than their labels."""
     real = read_dataset(phantom)
-    last = len(real.label_values) - 1
-    regions = {"all": real.label_values[1:], "core": real.label_values[last:]}
+    names = dict(zip(real.classes, real.label_values, strict=True))
+    last = real.classes[-1]
+    foreground = [value for value in names.values() if value]
+    regions = {"background": 0, "all": foreground, "core": foreground[1:], "last": foreground[-1:]}
     variants = {
         "Dataset001_Plain": real,
         "Dataset002_Itk": _as_itk(real, tmp_path / "itk"),
         "Dataset003_Codes": _with_codes(real, tmp_path / "codes"),
-        "Dataset004_Ignore": replace(real, label_values=real.label_values[:-1], ignore_value=real.label_values[-1]),
-        "Dataset005_Regions": replace(real, regions=regions),
+        "Dataset004_Ignore": _described(
+            phantom,
+            tmp_path / "ignore",
+            labels={**{name: value for name, value in names.items() if name != last}, "ignore": names[last]},
+        ),
+        "Dataset005_Regions": _described(
+            phantom, tmp_path / "regions", labels=regions, regions_class_order=[foreground[0], *foreground[1:]]
+        ),
+        "Dataset006_Pictures": _pictures(tmp_path / "pictures"),
+        "Dataset007_Folder": read_dataset(tmp_path / "itk"),
     }
+    if importlib.util.find_spec("highdicom"):
+        variants["Dataset008_Dicom"] = _dicom(tmp_path / "dicom")
+    assert variants["Dataset004_Ignore"].ignore_value == names[last] and variants["Dataset005_Regions"].regions
     folders = []
     for name, dataset in variants.items():
-        classes = dataset.classes[: len(dataset.label_values)]
-        dataset = replace(dataset, classes=classes)
-        folder = generate(painter(info_for(dataset)), tmp_path / "raw" / name, count=2)
+        assert fingerprint(dataset).problems == ()
+        info = info_for(dataset)
+        templates = [one.model_copy(update={"scale": (99.0,) * 3, "offset": (99.0,) * 3}) for one in info.templates]
+        sampler = painter(info.model_copy(update={"templates": templates}))
+        folder = generate(sampler, tmp_path / "raw" / name, count=2)
         merge(dataset, folder)
         folders.append(folder)
     assert verdicts(*folders) == dict.fromkeys(variants, "accepted")
+    written = read_dataset(folders[4])
+    assert written.regions == variants["Dataset005_Regions"].regions
+    assert read_json(folders[4] / "dataset.json")["regions_class_order"] == [foreground[0], *foreground[1:]]
+    for folder in folders:
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.name.endswith(".gz") else content
+            words = (b"DOE", b"Doe^", b"JD-1", b"Quarzheim", b"XQ-88-4711", b"Wundermild")
+            assert not any(word in content or word.decode() in path.name for word in words)
+    for fold in read_json(folders[5] / "splits_final.json"):
+        assert not {name[:2] for name in fold["val"]} & {name[:2] for name in fold["train"]}
 
 
 def test_generated_sets_are_accepted(painter, phantom, info_for, tmp_path):

@@ -17,6 +17,7 @@ from synthmed.data import inspect, shards, workfolder
 from synthmed.data.flight import Budget, in_order
 from synthmed.data.inspect import update_hash
 from synthmed.data.prepare import prepare, prepare_unlabelled
+from synthmed.data.readers import load_case
 from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.files import sha256_file
@@ -63,9 +64,7 @@ def test_an_interrupted_preparation_goes_on(source, tmp_path, monkeypatch, note,
     assert not (tmp_path / "store").exists() and (tmp_path / ".store.preparing").is_dir()
     checked, prepared = [], []
     monkeypatch.setattr(inspect, "_inspect_case", _recording(inspect._inspect_case, checked))
-    monkeypatch.setattr(
-        "synthmed.data.prepare.load_case", _recording(sys.modules[prepare.__module__].load_case, prepared)
-    )
+    monkeypatch.setattr("synthmed.data.assemble.load_case", _recording(load_case, prepared))
     store = prepare(source, tmp_path / "store", seed=3)
     assert len(checked) <= (5 - count + 1 if note == "checked" else 0)
     finished = 2 * ((count - 1) // 2) if note == "prepared" else 0

@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from synthmed.data.prepare import prepare_case
 from synthmed.data.readers import load_case, read_dataset
 from synthmed.data.restore import restore_labels
+from synthmed.data.slicing import prepare_case
 from synthmed.errors import UserError
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.options import check_options

@@ -36,7 +36,7 @@ def choose_channels(
     Args:
         studies: At least one.
         wanted: Name of each channel and a pattern (as in a shell) of its description; by default the descriptions
-            that most studies have on their chosen grid are the channels.
+            that most studies have on their chosen grid are the channels, or "CT" where each has one CT series there.
 
     Raises:
         UserError: If no study has a series that a pattern asks for.
@@ -52,6 +52,9 @@ def choose_channels(
                 known = ", ".join(sorted({one.name for study in studies for group in study.groups for one in group}))
                 raise UserError(f"--channel {name}={pattern} fits no series: choose among {known}")
         return names, choices
+    if all(len(study.groups[0]) == 1 and study.groups[0][0].header.modality == "CT" for study in studies):
+        # One CT series each: Hounsfield units are the same everywhere, whatever a site calls its protocol.
+        return ("CT",), [_choice(study, study.groups[0], 1) for study in studies]
     named = [[_named(group) for group in study.groups] for study in studies]
     counts = Counter(tuple(sorted(_folded(groups[0]))) for groups in named)
     # The set of names that most studies have; of two as frequent ones the larger.
@@ -83,9 +86,6 @@ def _best(study: Study, groups: list[dict[str, Series]], names: tuple[str, ...])
     wanted = [name.casefold() for name in names]
     # max takes the first of equals, and groups come best first.
     folded = max((_folded(group) for group in groups), key=lambda group: sum(name in group for name in wanted))
-    if len(groups[0]) == len(names) == 1 and wanted[0] not in folded:
-        # A single channel needs no name to be known by: sites describe the same scan in many ways.
-        folded = {wanted[0]: next(iter(groups[0].values()))}
     return _choice(study, tuple(folded.get(name) for name in wanted), len(folded))
 
 

@@ -162,9 +162,9 @@ def _valued(kind: Kind, path: Path, values: dict[int, int], image: Stack) -> Ite
     dataset = _read(path)
     reader = segment_voxels if kind == "SEG" else structure_voxels
     try:
-        if kind == "SEG":
-            refuse_compression(path, path)
         with quiet():
+            if kind == "SEG":
+                refuse_compression(path, path)
             for number, voxels in reader(dataset, path, image):
                 if number in values:
                     yield values[number], voxels

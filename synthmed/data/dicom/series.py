@@ -21,11 +21,13 @@ class SeriesSource:
         path: Its folder, or its first file where other series are there too.
         name: Pseudonym of the study and name of the channel, "study-0123abcd/T1".
         slices: Its slices in any order.
+        grid: Geometry of the case's first channel, on whose grid this one lies but for rounded numbers in its header.
     """
 
     path: Path
     name: str
     slices: tuple[Slice, ...]
+    grid: Geometry | None = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -80,6 +82,9 @@ class SeriesVolume:
         self.path = source.path
         self._stack: Stack = stack(source.slices, source.path)
         self.geometry: Geometry = self._stack.geometry
+        if source.grid is not None:
+            grid = {"affine": source.grid.affine, "zooms": source.grid.zooms}
+            self.geometry = self.geometry.model_copy(update=grid)
         self.channels = self._stack.slices[0].samples
 
     def voxels(self) -> np.ndarray:

@@ -37,6 +37,7 @@ READERS: tuple[Reader, ...] = (
 """Asked in this order: layouts with a description come before those that are guessed."""
 
 _GUESSING = (VolumeFolderReader, PictureReader)
+_DESCRIBED = (NnunetReader, DecathlonReader)
 
 
 def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Dataset:
@@ -58,7 +59,7 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
     options = options or ReadOptions()
     for reader in READERS:
         if reader.recognises(path):
-            if (options.channels or options.label) and not isinstance(reader, _GUESSING):
+            if (options.channels or options.label) and isinstance(reader, _DESCRIBED):
                 option = "--channel" if options.channels else "--label"
                 raise UserError(f"{path} says itself which files are channels and labels: leave out {option}")
             dataset = reader.read(path, options)

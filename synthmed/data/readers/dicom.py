@@ -10,6 +10,7 @@ from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
 from synthmed.data.dicom.series import RefusedSource, SeriesSource
 from synthmed.data.dicom.study import Series, Study, studies_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
+from synthmed.data.schema import Geometry
 from synthmed.data.volumes import Source
 from synthmed.errors import UserError
 
@@ -78,19 +79,20 @@ def _modalities(choices: list[Choice]) -> tuple[Modality, ...]:
 
 def _images(choice: Choice, channels: tuple[str, ...], name: str) -> tuple[Source, ...]:
     sources: list[Source] = []
+    grid = next((one.stack.geometry for one in choice.series if one is not None and one.stack is not None), None)
     for channel, series in zip(channels, choice.series, strict=True):
         if series is None:
             sources.append(RefusedSource(choice.study.path, f"lacks {channel}, which other studies have: {MEND}"))
         else:
-            sources.append(_source(series, f"{name}/{channel}"))
+            sources.append(_source(series, f"{name}/{channel}", grid))
     return tuple(sources)
 
 
-def _source(series: Series, name: str) -> SeriesSource | RefusedSource:
+def _source(series: Series, name: str, grid: Geometry | None) -> SeriesSource | RefusedSource:
     if series.error is not None:
         path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
         return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
-    return SeriesSource(series.path, name, series.slices)
+    return SeriesSource(series.path, name, series.slices, grid)
 
 
 def _classes(studies: list[Study]) -> tuple[dict[str, int], tuple[str, ...]]:

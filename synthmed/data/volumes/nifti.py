@@ -1,6 +1,5 @@
 """NIfTI files as arrays and geometry."""
 
-import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ from synthmed.errors import UserError
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 # DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
 _LARGEST_RATIO = 1040
-# nibabel prints what it then raises, too; one line is enough.
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
 
 

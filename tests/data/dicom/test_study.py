@@ -32,6 +32,15 @@ def test_registered_series_are_channels(tmp_path, written, voxels):
             np.testing.assert_array_equal(case.images[..., channel], voxels(["T1", "T2 tra"].index(name)))
 
 
+def test_rounded_headers_are_one_grid(tmp_path, written, voxels):
+    """Scanners round positions; a hundredth of a millimetre must neither drop a channel nor refuse the study."""
+    written.write_series(tmp_path / "1", voxels(1), series="T1")
+    written.write_series(tmp_path / "2", voxels(2), series="T2", gap=3.004, origin=(-20.01, 13.51, 7.24))
+    dataset = read_dataset(tmp_path)
+    assert dataset.channels == ("T1", "T2")
+    assert fingerprint(dataset).problems == ()
+
+
 def test_other_grids_are_left_out_and_told(tmp_path, written, voxels):
     """A series resampled in silence, or lost in silence, would change a study without its author knowing."""
     written.write_series(tmp_path / "1", voxels(1), series="T1")
@@ -99,6 +108,19 @@ def test_a_study_without_a_channel_is_a_problem_with_its_mend(tmp_path, written,
     assert any(
         "lacks T2" in one.what and "--channel" in one.mend and one.file.startswith(str(tmp_path)) for one in problems
     )
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_lone_series_of_other_names(tmp_path, written, voxels, modality):
+    """A CT is a CT by any name, in Hounsfield units; a T1 taken for a FLAIR would spoil a study in silence."""
+    for study, name in (("a", "Abd 5.0 B30f"), ("b", "portal venous"), ("c", "Abd 5.0 B30f")):
+        written.write_series(tmp_path / study, voxels(ord(study)), study=study, series=name, modality=modality)
+    dataset = read_dataset(tmp_path)
+    problems = fingerprint(dataset).problems
+    if modality == "CT":
+        assert dataset.channels == ("CT",) and dataset.modalities == ("CT",) and problems == ()
+    else:
+        assert dataset.channels == ("Abd 5.0 B30f",) and "lacks Abd 5.0 B30f" in problems[0].what
 
 
 def test_channels_by_pattern(tmp_path, written, voxels):

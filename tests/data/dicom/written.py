@@ -169,6 +169,8 @@ def write_seg(path: Path, images: list[Path], masks: dict[str, np.ndarray], *, k
         device_serial_number="0",
         omit_empty_frames=True,
     )
+    # highdicom writes today, which is also the day of everything that a test writes.
+    segmentation.SeriesDate = segmentation.ContentDate = sources[0].StudyDate
     path.parent.mkdir(parents=True, exist_ok=True)
     segmentation.save_as(path, enforce_file_format=True)
     return path
