@@ -84,8 +84,8 @@ def _hounsfield_window(channel: int, training: list[CaseFingerprint]) -> tuple[S
         last = bins[int(np.searchsorted(reached, PERCENTILES[1] / 100))] + HOUNSFIELD_STEP
         low, high = min(low, first), max(high, last)
         reason = (
-            f"CT in HU: {PERCENTILES[0]:g} % to {PERCENTILES[1]:g} % of the training cases' foreground lie in {first} to"
-            f" {last}; {SOFT_TISSUE[0]} to {SOFT_TISSUE[1]} at least"
+            f"CT in HU: {PERCENTILES[0]:g} % to {PERCENTILES[1]:g} % of the training cases' foreground lie in {first}"
+            f" to {last}; {SOFT_TISSUE[0]} to {SOFT_TISSUE[1]} at least"
         )
     return Scaling(method="window", low=max(low, HOUNSFIELD_RANGE[0]), high=min(high, HOUNSFIELD_RANGE[1])), reason
 

@@ -1,5 +1,6 @@
 """Where an image has something to show: the box of its content, its body, and what its CT numbers are there."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ HOUNSFIELD_RANGE = (-1024, 3071)
 CT_BODY = -500
 """Between air and lung on one side and soft tissue on the other, HU."""
 _BINS = 64
+# Voxels at most from which a threshold is found.
+_SAMPLE = 2**22
 # Whatever has its most frequent grey value above this share of its range has no dark surroundings.
 _DARK = 0.25
 
@@ -86,29 +89,39 @@ def lowest_share(values: np.ndarray) -> float:
 
 
 def body_mask(values: np.ndarray) -> np.ndarray:
-    """Return where one channel `[X, Y, Z]` shows the body, bool.
+    """Return where one channel, a volume or a slice, shows the body, bool; see `body_floor`."""
+    return values > body_floor(values)
 
-    - Where a fifth of the voxels or more have exactly the lowest value (a skull-stripped or padded image): the others.
-    - Where the most frequent grey value is not a dark one (a crop from within the body): everything.
-    - Else what is brighter than Zack's triangle threshold, which is made for one dark peak with a long tail. On a head
-      of known tissue it kept all of it; Otsu's, Huang's and Li's lost up to 15 % of the darker ones.
+
+def body_floor(values: np.ndarray) -> float:
+    """Return the intensity above which a volume or slice shows the body; minus infinity where all of it does.
+
+    - Where a fifth of the voxels or more have exactly the lowest value (a skull-stripped or padded image): that value.
+    - Where the most frequent grey value is not a dark one (a crop from within the body): none.
+    - Else Zack's triangle threshold, which is made for one dark peak with a long tail. On a head of known tissue it
+      kept all of it; Otsu's, Huang's and Li's lost up to 15 % of the darker ones.
     """
     import SimpleITK as sitk
 
-    if values.min() == values.max():
-        return np.ones(values.shape, bool)
+    lowest = float(values.min())
+    if lowest == values.max():
+        return -np.inf
     if lowest_share(values) >= 0.2:
-        return values > values.min()
-    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+        return lowest
+    # A part of the voxels has the histogram of all: a large CT or a whole body would need several copies of itself.
+    step = max(1, math.ceil((values.size / _SAMPLE) ** (1 / 3)))
+    sample = values[(slice(None, None, step),) * values.ndim]
+    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5)))
     if not high > low:
-        return values > values.min()
+        return lowest
     # A few voxels of another order of magnitude would leave all others in one bin of the histogram.
-    clipped = np.clip(values, low, high)
+    clipped = np.clip(sample, low, high)
     counts, _ = np.histogram(clipped, _BINS, (low, high))
     if np.argmax(counts) >= _DARK * _BINS:
-        return np.ones(values.shape, bool)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(clipped))
-    return sitk.GetArrayFromImage(sitk.TriangleThreshold(image, 0, 1)).astype(bool)
+        return -np.inf
+    threshold = sitk.TriangleThresholdImageFilter()
+    threshold.Execute(sitk.GetImageFromArray(np.ascontiguousarray(clipped)))
+    return float(threshold.GetThreshold())
 
 
 def hounsfield_counts(values: np.ndarray, foreground: np.ndarray | None) -> dict[int, int]:

@@ -2,20 +2,20 @@
 
 import hashlib
 import math
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from synthmed.data.casechecks import compare, label_counts, not_finite
 from synthmed.data.fingerprint import CaseFingerprint, Fingerprint, Problem
 from synthmed.data.flight import WORKERS, Budget
 from synthmed.data.foreground import Measures, whole_box
 from synthmed.data.integrity import duplicates, notes_on, warnings_on
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import CaseFiles, Dataset
-from synthmed.data.slabs import slabs, slowest_axis
+from synthmed.data.slabs import slabs
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
@@ -117,7 +117,7 @@ def _inspect_voxels(
         voxels = _read(volume, problems)
         if voxels is None:
             continue
-        unusable = _not_finite(voxels, volume)
+        unusable = not_finite(voxels, volume)
         if unusable:
             problems.append(unusable)
             continue
@@ -127,7 +127,7 @@ def _inspect_voxels(
         measures.add(voxels)
     counts = None
     if label is not None and label_voxels is not None:
-        counts = _label_counts(label, label_voxels, dataset, problems)
+        counts = label_counts(label, label_voxels, dataset, problems)
     if not dataset.labelled:
         counts = (0,) * len(dataset.classes), (0, 0, 0), 0
     if problems or counts is None:
@@ -176,7 +176,7 @@ def _open_images(files: CaseFiles, dataset: Dataset, problems: list[Problem]) ->
         mend = "add or remove channels so that all cases have the same"
         problems.append(Problem(what=what, file=str(files.images[0].path), mend=mend))
     for volume in volumes[1:]:
-        _compare(volume, volumes[0], "its first channel", problems)
+        compare(volume, volumes[0], "its first channel", problems)
     return volumes
 
 
@@ -195,43 +195,8 @@ def _open_label(files: CaseFiles, volumes: list[Volume], problems: list[Problem]
         problems.append(Problem(what=f"the label has {label.channels} channels", file=str(files.label.path), mend=mend))
         return None
     if volumes:
-        _compare(label, volumes[0], "its image", problems)
+        compare(label, volumes[0], "its image", problems)
     return label
-
-
-def _compare(volume: Volume, other: Volume, name: str, problems: list[Problem]) -> None:
-    own, reference = volume.geometry, other.geometry
-    mend = f"resample it onto {other.path.name}"
-    if own.shape != reference.shape:
-        what = f"shape {own.shape} differs from {name} {reference.shape}"
-        problems.append(Problem(what=what, file=str(volume.path), mend=mend))
-        return
-    affine, wanted = np.asarray(own.affine), np.asarray(reference.affine)
-    if np.allclose(affine, wanted, rtol=1e-4, atol=1e-3):
-        return
-    spacing, wanted_spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, wanted))
-    if not np.allclose(spacing, wanted_spacing, rtol=1e-4, atol=1e-3):
-        what = f"spacing {_join(spacing)} differs from {name} {_join(wanted_spacing)}"
-    elif not np.allclose(affine[:3, :3], wanted[:3, :3], rtol=1e-4, atol=1e-3):
-        what = f"directions of its axes ({axis_codes(affine)}) differ from {name} ({axis_codes(wanted)})"
-    else:
-        what = f"origin {_join(affine[:3, 3])} differs from {name} {_join(wanted[:3, 3])}"
-    mend += ", or copy that header where the voxels do lie on each other"
-    problems.append(Problem(what=what, file=str(volume.path), mend=mend))
-
-
-def _join(values: np.ndarray) -> str:
-    return " x ".join(f"{value:.5g}" for value in values)
-
-
-def _not_finite(voxels: np.ndarray, volume: Volume) -> Problem | None:
-    bad = int(np.size(voxels) - np.count_nonzero(np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
-    if not bad:
-        return None
-    what, mend = f"NaN or infinite in {bad} voxel{'s' * (bad > 1)}", "replace them, as by background"
-    if bad > voxels.size / 2:
-        what, mend = f"{what}, more than half of them", "export the image again, or remove the case"
-    return Problem(what=what, file=str(volume.path), mend=mend)
 
 
 def _read(volume: Volume, problems: list[Problem]) -> np.ndarray | None:
@@ -246,52 +211,11 @@ def _label_voxels(label: Volume, problems: list[Problem]) -> np.ndarray | None:
     voxels = _read(label, problems)
     if voxels is None:
         return None
-    unusable = _not_finite(voxels, label)
+    unusable = not_finite(voxels, label)
     if unusable:
         problems.append(unusable)
         return None
     return voxels[..., 0]
-
-
-def _label_counts(
-    label: Volume, voxels: np.ndarray, dataset: Dataset, problems: list[Problem]
-) -> tuple[tuple[int, ...], tuple[int, int, int], int] | None:
-    """Return voxels of each class, slices with foreground along each axis, and voxels that are ignored."""
-    found = _counted(voxels)
-    known = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
-    unknown = [value for value in found if value not in known]
-    if unknown:
-        shown = ", ".join(f"{value:.6g}" for value in unknown[:5]) + ", ..." * (len(unknown) > 5)
-        what = f"has {'values' if len(unknown) > 1 else 'the value'} {shown} not named in the data set's description"
-        mend = 'correct the label map, or add them to "labels" where dataset.json names classes'
-        if all(value != round(value) and abs(value - round(value)) < 0.01 for value in unknown):
-            mend = "round them: they are almost whole numbers, as a scaled header or an interpolation leaves them"
-        elif any(value != round(value) for value in unknown):
-            mend = "write whole class numbers: resample label maps by nearest neighbour alone"
-        problems.append(Problem(what=what, file=str(label.path), mend=mend))
-        return None
-    foreground = voxels != 0
-    ignored = 0
-    if dataset.ignore_value is not None:
-        foreground &= voxels != dataset.ignore_value
-        ignored = found.get(dataset.ignore_value, 0)
-    slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
-    counts = tuple(found.get(value, 0) for value in dataset.label_values)
-    return counts, (slices[0], slices[1], slices[2]), ignored
-
-
-def _counted(voxels: np.ndarray) -> dict[float, int]:
-    """Return how often each value occurs, part by part: `np.unique` would sort the whole volume."""
-    counts: Counter[float] = Counter()
-    for part in slabs(voxels, axis=slowest_axis(voxels)):
-        if part.dtype in (np.uint8, np.uint16):
-            found = np.bincount(part.ravel(order="K"))
-            values = np.flatnonzero(found)
-            found = found[values]
-        else:
-            values, found = np.unique(part, return_counts=True)
-        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
-    return {value: counts[value] for value in sorted(counts)}
 
 
 def _told(error: UserError, path: Path) -> Problem:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synthmed.data.foreground import body_mask, lowest_share
+from synthmed.data.foreground import body_floor, lowest_share
 from synthmed.data.schema import Normalisation, Scaling
 
 # Voxels that are scaled at a time: what is needed in double precision stays small.
@@ -48,12 +48,21 @@ def scale_into(target: np.ndarray, values: np.ndarray, scale: float, offset: flo
         target[first : first + rows] = np.clip(block, -1.0, 1.0, out=block)
 
 
+def _mean_and_deviation(values: np.ndarray, floor: float) -> tuple[float, float]:
+    """Return mean and standard deviation of the voxels above `floor`, in double precision, a plane at a time."""
+    count = sum(int(np.count_nonzero(plane > floor)) for plane in values)
+    if not count:
+        return float(values.mean(dtype=np.float64)), 0.0
+    mean = sum(float(plane[plane > floor].sum(dtype=np.float64)) for plane in values) / count
+    squares = sum(float(np.square(plane[plane > floor] - np.float64(mean)).sum()) for plane in values)
+    return mean, float(np.sqrt(squares / count))
+
+
 def _limits(values: np.ndarray, scaling: Scaling) -> tuple[float, float]:
     if scaling.method == "window":
         return scaling.low, scaling.high
     if scaling.method == "zscore":
-        body = values[body_mask(values)]
-        mean, deviation = float(body.mean(dtype=np.float64)), float(body.std(dtype=np.float64))
+        mean, deviation = _mean_and_deviation(values, body_floor(values))
         return mean + scaling.low * deviation, mean + scaling.high * deviation
     low, high = (float(value) for value in np.percentile(values, (scaling.low, scaling.high)))
     if lowest_share(values) > 0.5:

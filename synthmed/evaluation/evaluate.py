@@ -95,8 +95,12 @@ def memorisation(
 def _masks(
     store: Store, train: NDArray[np.int64], held_out: NDArray[np.int64], labels: NDArray[np.uint8]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """For each class and set: the share of slices that show it, and its mean area in pixels where it is shown."""
+    """For each class and set: the share of slices that show it, and its mean area in pixels where it is shown.
+
+    Slices with pixels whose class is not known are left out.
+    """
     pixels = np.prod(store.size)
+    train, held_out = (indices[~store.slice_ignored[indices]] for indices in (train, held_out))
     drawn = np.stack([(labels == number).sum(axis=(1, 2)) for number in range(len(store.classes))], axis=1)
     groups = {"synthetic": drawn, "training": store.class_counts[train], "held_out": store.class_counts[held_out]}
     report: dict[str, dict[str, dict[str, float]]] = {}
@@ -105,7 +109,10 @@ def _masks(
         for group, counts in groups.items():
             shown = counts[:, number] > 0
             area = float(counts[shown, number].mean() / pixels) if shown.any() else 0.0
-            report[name][group] = {"share_of_slices": float(shown.mean()), "mean_area_share": area}
+            report[name][group] = {
+                "share_of_slices": float(shown.mean()) if len(shown) else 0.0,
+                "mean_area_share": area,
+            }
     return report
 
 

@@ -33,6 +33,8 @@ class Choice:
         self.feed = feed
         self.draw = draw
         held_out = store.indices("val")
+        # A slice that nobody has labelled to the end is no example of what a generator should draw.
+        held_out = held_out[~store.slice_ignored[held_out]]
         count = min(run.options.distance_slices, len(held_out))
         self.indices = held_out[np.linspace(0, len(held_out) - 1, count).astype(int)] if count else held_out
         remove_leftovers(run.best_folder)

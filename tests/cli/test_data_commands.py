@@ -100,8 +100,9 @@ def test_a_plan_is_written_edited_and_executed(phantom, tmp_path, capsys):
 
 def test_bias_correction_reaches_the_store(phantom, tmp_path, capsys):
     """An option would be accepted and do nothing."""
-    assert run(capsys, "prepare", phantom, "--out", tmp_path / "with", "--bias-correction")[0] == 0
-    assert run(capsys, "prepare", phantom, "--out", tmp_path / "without")[0] == 0
+    few = ("--train-patients", 1, "--split", "0.6,0.4,0")
+    assert run(capsys, "prepare", phantom, "--out", tmp_path / "with", "--bias-correction", *few)[0] == 0
+    assert run(capsys, "prepare", phantom, "--out", tmp_path / "without", *few)[0] == 0
     corrected, plain = Store.open(tmp_path / "with"), Store.open(tmp_path / "without")
     numbers = np.arange(len(plain))
     assert corrected.plan.bias_correction and not np.array_equal(corrected.images(numbers), plain.images(numbers))

@@ -102,7 +102,7 @@ def test_a_healthy_set_has_a_fingerprint(nnunet_set):
     assert sum(found.class_shares()) == pytest.approx(1.0)
     rows = dict(fingerprint_rows(found))
     assert rows["Orientations (cases)"] == "LPS (4)"
-    assert rows["Spacing in unknown (smallest, median, largest)"].startswith("0.5 x 0.6 x 4;")
+    assert rows["Spacing in a unit not said (smallest, median, largest)"].startswith("0.5 x 0.6 x 4;")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,11 @@ def test_without_validation_patients_nothing_is_measured(run, store, monkeypatch
     """A user who needs every patient for training would get no generator."""
     monkeypatch.setattr(store, "indices", lambda split: np.arange(0 if split == "val" else 4))
     assert choice_of(run, store, "train").measure() == {}
+
+
+def test_slices_with_pixels_of_unknown_class_are_no_reference(run, store):
+    """The weights that draw least where nobody has labelled would be taken for the best."""
+    half = copy.copy(store)
+    half.slice_ignored = np.arange(len(store)) % 2 == 0
+    choice = choice_of(run, half, "val")
+    assert len(choice.indices) and not half.slice_ignored[choice.indices].any()

@@ -11,6 +11,7 @@ from synthmed.data.dicom.stack import Stack, stack
 from synthmed.data.schema import Geometry
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
+from synthmed.extras import install_hint
 
 
 @dataclass(frozen=True)
@@ -160,4 +161,4 @@ def refuse_compression(path: Path, told: Path) -> None:
     except NotImplementedError:
         available = False
     if not available:
-        raise UserError(f"{told} is compressed as {syntax.name}: pip install python-gdcm, or export it uncompressed")
+        raise UserError(f"{told} is compressed as {syntax.name}: {install_hint('gdcm')}, or export it uncompressed")

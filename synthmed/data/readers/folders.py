@@ -10,7 +10,7 @@ from synthmed.data.readers.found import channel_count
 from synthmed.data.readers.grouping import attach_labels, group_found, group_given
 from synthmed.data.readers.modality import modality_of
 from synthmed.data.readers.naming import entries, walk
-from synthmed.data.volumes import VOLUME_ENDINGS, source_of
+from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, source_of
 from synthmed.errors import UserError
 
 
@@ -55,4 +55,7 @@ def find_volumes(path: Path, options: ReadOptions) -> Found:
         groups, path, channels=[name for name, _ in given], source=lambda file, mask: source_of(file, mask=mask)
     )
     found.orphans = [entry.path for entry in orphans]
+    pictures = sum(1 for _ in walk(path, PICTURE_ENDINGS))
+    if pictures:
+        found.notes.append(f"pictures left out, since there are volumes: {pictures}")
     return found

@@ -1,5 +1,7 @@
 """Series of slices as volumes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -107,13 +109,27 @@ def test_compressed_series(tmp_path, written, voxels, codec):
     np.testing.assert_array_equal(load_case(read_dataset(tmp_path).cases[0]).images[..., 0], voxels())
 
 
-def test_a_compression_that_cannot_be_read_names_its_mend(tmp_path, written, voxels):
-    """Without the package's name its user would search for a fault in the files."""
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGLosslessSV1
+@pytest.mark.parametrize("codec", ["JPEGLosslessProcess14_1", "JPEG2000Lossless", "JPEGLSLossless"])
+def test_what_archives_compress_with_is_decoded(tmp_path, written, voxels, codec):
+    """Most hospitals' exports are compressed in one of these ways: nobody could use them."""
+    gdcm = pytest.importorskip("gdcm")
+    for path in written.write_series(tmp_path, voxels(0, "uint16")):
+        reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, codec)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+    np.testing.assert_array_equal(load_case(read_dataset(tmp_path).cases[0]).images[..., 0], voxels())
 
-    if get_decoder(JPEGLosslessSV1).is_available:
-        pytest.skip("a decoder of lossless JPEG is installed")
+
+def test_a_compression_that_cannot_be_read_names_its_mend(tmp_path, written, voxels, monkeypatch):
+    """Without the package's name its user would search for a fault in the files."""
+    from pydicom.uid import JPEGLosslessSV1
 
     def claim(dataset, _):
         dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
@@ -121,7 +137,8 @@ def test_a_compression_that_cannot_be_read_names_its_mend(tmp_path, written, vox
         dataset["PixelData"].is_undefined_length = True
 
     written.write_series(tmp_path, voxels(), edit=claim)
-    with pytest.raises(UserError, match="compressed as JPEG Lossless.*: pip install python-gdcm"):
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda _: SimpleNamespace(is_available=False))
+    with pytest.raises(UserError, match=r"compressed as JPEG Lossless.*: pip install 'synthmed\[dicom\]'"):
         load_case(read_dataset(tmp_path).cases[0])
 
 

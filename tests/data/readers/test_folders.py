@@ -245,3 +245,9 @@ def test_options_that_a_description_makes_needless_are_refused(nnunet_set):
     """A pattern that is not used would seem to be."""
     with pytest.raises(UserError, match="leave out --label"):
         read_dataset(nnunet_set(), ReadOptions(label="*_seg.nii.gz"))
+
+
+def test_pictures_beside_volumes_are_said_to_be_left_out(tree):
+    """Previews would be taken for cases, or photographs be passed over without a word."""
+    dataset = read_dataset(tree(["a1.nrrd", "a2.nrrd", "preview.png"], ["a1_seg.nrrd", "a2_seg.nrrd"]))
+    assert len(dataset.cases) == 2 and "pictures left out, since there are volumes: 1" in dataset.notes
