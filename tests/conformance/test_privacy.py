@@ -173,6 +173,9 @@ def test_a_whole_run_tells_nothing(tmp_path, monkeypatch, capfd):
         run(capfd, "generate", "--n", "2", "--model", "run", "--out", "png", "--format", "png"),
         run(capfd, "evaluate", "--real", "store", "--synthetic", "drawn", "--out", "evaluation"),
         run(capfd, "export", "run", "--to", "models", "--name", "phantom"),
+        run(capfd, "generate", "--n", "2", "--model", "run", "--out", "merged", "--merge-with", source),
+        run(capfd, "segment", "train", "--data", "store", "--out", "unet", "--steps", "2", "--batch", "4"),
+        run(capfd, "segment", "predict", "--model", "unet", source, "--out", "predicted"),
     ]
     assert told(secrets, "\n".join(lines).encode()) == set()
     assert len(list(work.rglob("*"))) > 30
@@ -206,4 +209,38 @@ def test_the_real_study_tells_nothing(test_data, tmp_path, monkeypatch, capfd):
     ]
     assert told(secrets, "\n".join(lines).encode()) == set()
     assert (tmp_path / "store" / "manifest.json").is_file()
+    assert leaks(secrets, tmp_path) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+def test_a_generator_of_the_real_study_tells_nothing(test_data, tmp_path, monkeypatch, capfd):
+    """A model that was shown a hospital's images is shared in place of them: it must not say whose they were."""
+    source = test_data / "dicom_study"
+    secrets = secrets_of(source)
+    monkeypatch.chdir(tmp_path)
+    beside = ["--unlabelled", "real", "--batch", "4"]
+    lines = [
+        run(capfd, "phantom", "set", "--cases", "6", "--size", "32", "--channels", "4"),
+        run(capfd, "prepare", "set", "--out", "phantom", "--size", "32x32"),
+        run(capfd, "prepare", source, "--out", "real", "--unlabelled-for", "phantom"),
+        run(
+            capfd,
+            "train",
+            "--variant",
+            "base",
+            "--data",
+            "phantom",
+            "--out",
+            "run",
+            "--kimg",
+            "0.008",
+            *beside,
+            *QUICK[2:],
+        ),
+        run(capfd, "generate", "--n", "2", "--model", "run", "--out", "drawn"),
+        run(capfd, "export", "run", "--to", "models", "--name", "real"),
+    ]
+    assert told(secrets, "\n".join(lines).encode()) == set()
+    assert (tmp_path / "real" / "manifest.json").is_file() and (tmp_path / "models" / "real").is_dir()
     assert leaks(secrets, tmp_path) == {}
