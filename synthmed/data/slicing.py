@@ -1,10 +1,13 @@
 """From a case to its slices in store domain, as a plan asks."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from synthmed.data.bias import correct_bias
+from synthmed.data.flight import WORKERS
 from synthmed.data.foreground import content_box
 from synthmed.data.intensities import scale_and_offset, scale_into
 from synthmed.data.orientation import turn
@@ -15,8 +18,8 @@ from synthmed.errors import UserError
 
 AIR = -1.0
 """Prepared value outside the source image: the lowest there is."""
-# Voxels that are scaled and resampled at a time.
-_BLOCK = 2**22
+# Voxels that a thread scales and resamples at a time.
+_BLOCK = 2**21
 
 
 @dataclass(frozen=True)
@@ -87,25 +90,39 @@ def _place_channel(
         fitted: Scale and offset.
         air: Prepared value outside the volume.
     """
-    some = max(1, _BLOCK // (values.shape[0] * values.shape[1]))
-    for first in range(0, values.shape[2], some):
-        block = values[:, :, first : first + some]
+
+    def work(some: slice) -> None:
+        block = values[:, :, some]
         scaled = np.empty(block.shape, np.float32)
         scale_into(scaled, block, *fitted)
         placed = place(scaled, placement, target.shape[1:3], order=3, fill=air)
         # Cubic splines overshoot at edges.
-        target[first : first + some] = np.moveaxis(np.clip(placed, -1.0, 1.0), 2, 0)
+        target[some] = np.moveaxis(np.clip(placed, -1.0, 1.0), 2, 0)
+
+    _some_at_a_time(values, work)
 
 
 def _place_labels(values: np.ndarray, placement: Placement, plan: Plan, name: str) -> np.ndarray:
     """Return class indices uint8 `[n, H, W]` of turned label values `[h, w, n]`, some slices at a time."""
     placed = np.empty((values.shape[2], *plan.size), np.uint8)
-    some = max(1, _BLOCK // (values.shape[0] * values.shape[1]))
-    for first in range(0, values.shape[2], some):
-        indices = _indices_of(values[:, :, first : first + some], name, plan)
-        framed = place(indices, placement, plan.size, order=0, fill=0)
-        placed[first : first + some] = np.moveaxis(framed, 2, 0)
+
+    def work(some: slice) -> None:
+        framed = place(_indices_of(values[:, :, some], name, plan), placement, plan.size, order=0, fill=0)
+        placed[some] = np.moveaxis(framed, 2, 0)
+
+    _some_at_a_time(values, work)
     return placed
+
+
+def _some_at_a_time(volume: np.ndarray, work: Callable[[slice], None]) -> None:
+    """Call `work` with every part of the slices of `[h, w, n]`; a large case keeps all cores busy by itself."""
+    some = max(1, _BLOCK // (volume.shape[0] * volume.shape[1]))
+    parts = [slice(first, first + some) for first in range(0, volume.shape[2], some)]
+    if len(parts) == 1:
+        work(parts[0])
+        return
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, parts))
 
 
 def _indices_of(labels: np.ndarray, name: str, plan: Plan) -> np.ndarray:
