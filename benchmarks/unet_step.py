@@ -2,10 +2,11 @@
 
     python benchmarks/unet_step.py --precision float32 --monai-python /path/to/python
 
-prints one line of JSON. Training is the engine's whole step on batches in memory: forward, loss, gradient, AdamW, moving
-average. Inference is softmax of whole volumes, slice batch by slice batch. The other interpreter needs MONAI and
-PyTorch; it waits in a process of its own while this one measures, and the two take turns. Without --monai-python only
-synthmed is measured. --no-deep-supervision leaves it out on both sides.
+prints one line of JSON. Training is the engine's whole step on a batch in memory: forward, loss, gradient, AdamW,
+moving average. Inference is the softmax of a volume's slices, batch by batch, each side in the batches that it would
+take (MONAI's need not be padded). The other interpreter needs MONAI and PyTorch; it waits in a process of its own while
+this one measures, and the two take turns. Without --monai-python only synthmed is measured. --no-deep-supervision
+leaves it out on both sides.
 """
 
 import argparse

@@ -181,8 +181,10 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
         return
     screen = console()
     real, synthetic = record.batch_parts
+    steps = max((line["step"] for line in lines), default=0)
+    early = f" (of {record.options.steps}: the validation no longer gained)" if steps < record.options.steps else ""
     screen.print(
-        f"{run.path}: {record.options.steps} steps of {real} real and {synthetic} synthetic slices, "
+        f"{run.path}: {steps} steps{early} of {real} real and {synthetic} synthetic slices, "
         f"{len(record.training_patients)} training cases, {seconds:.0f} s"
     )
     if validation and validation["dice"] is not None:

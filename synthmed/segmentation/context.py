@@ -73,11 +73,16 @@ class RepeatedSlices:
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Return float32 `[n, H, W, (2 * context + 1) * C]`."""
-        return np.tile(self.source.images(indices), (1, 1, 1, 2 * self.context + 1))
+        return widened(self.source.images(indices), len(self.channels))
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """Return class indices, uint8 `[n, H, W]`."""
         return self.source.labels(indices)
+
+
+def widened(images: np.ndarray, channels: int) -> np.ndarray:
+    """Return slices `[n, H, W, C]` repeated in the place of neighbours until they have `channels`, a multiple of C."""
+    return images if images.shape[-1] == channels else np.tile(images, (1, 1, 1, channels // images.shape[-1]))
 
 
 def stacked_channels(channels: tuple[str, ...], context: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from synthmed.segmentation.context import with_context
 from synthmed.segmentation.metrics import dice
 
 BATCH = 8
-"""A case of 36 slices of 64 x 64 takes two thirds of the time that it takes in batches of 32, of which half is padding."""
+"""A case of 36 slices of 64 x 64 takes two thirds of the time that it takes in batches of 32, half of them padding."""
 
 
 class SlicePredictor:

@@ -13,7 +13,7 @@ LARGEST_RATIO = 10.0
 """A rare class weighs at most this many times as much as the most frequent one."""
 
 
-def soft_dice(logits, labels, *, weight=None):
+def soft_dice(logits, labels, weight=None):
     """Return 1 - soft Dice, averaged over the foreground classes: a scalar in 0..1.
 
     Sums run over the whole batch: with single slices, a class that is absent from a slice would turn one wrong pixel
@@ -33,7 +33,7 @@ def soft_dice(logits, labels, *, weight=None):
     return 1.0 - ops.mean(dice[1:])
 
 
-def cross_entropy(logits, labels, *, weight=None, class_weights=None):
+def cross_entropy(logits, labels, weight=None, *, class_weights=None):
     """Return the weighted mean of the cross-entropy of known pixels, in nats.
 
     Args:
@@ -50,7 +50,7 @@ def cross_entropy(logits, labels, *, weight=None, class_weights=None):
     return ops.sum(losses * known) / ops.maximum(ops.sum(known), 1e-6)
 
 
-def dice_cross_entropy(logits, labels, *, weight=None, class_weights=None):
+def dice_cross_entropy(logits, labels, weight=None, *, class_weights=None):
     """Return `soft_dice + cross_entropy`, equally weighted as in nnU-Net; arguments as for these."""
     entropy = cross_entropy(logits, labels, weight=weight, class_weights=class_weights)
     return soft_dice(logits, labels, weight=weight) + entropy
