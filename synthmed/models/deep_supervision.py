@@ -41,8 +41,8 @@ class DeepSupervision(keras.layers.Layer):
         classes: Number of classes, background included.
         count: Supervised levels without full resolution.
 
-    Input: what `UNet.features` returns. Output: list of float32 logits, of level 1 first, with rows and columns of
-    `coarse_labels`.
+    Input: what `UNet.features` returns for levels 1 to `count`. Output: float32 logits of each, with the rows and
+    columns of `coarse_labels` where the size of the slices is given.
     """
 
     def __init__(self, classes: int, *, count: int, **kwargs):
@@ -55,16 +55,16 @@ class DeepSupervision(keras.layers.Layer):
         self.heads = [keras.layers.Conv2D(classes, 1, dtype=exact, name=f"head_{n + 1}") for n in range(count)]
 
     def build(self, input_shape):
-        for head, shape in zip(self.heads, input_shape[1:], strict=False):
+        for head, shape in zip(self.heads, input_shape, strict=True):
             head.build(shape)
 
-    def call(self, features, *, size):
+    def call(self, features, *, size=None):
         """Apply the heads; `size` is rows and columns of the slices without padding."""
-        found = []
-        for level, head in enumerate(self.heads, start=1):
-            rows, columns = (_coarse_side(side, level) for side in size)
-            found.append(head(features[level])[:, :rows, :columns, :])
-        return found
+        found = [head(feature) for head, feature in zip(self.heads, features, strict=True)]
+        if size is None:
+            return found
+        sides = [[_coarse_side(side, level) for side in size] for level in range(1, self.count + 1)]
+        return [logits[:, :rows, :columns, :] for logits, (rows, columns) in zip(found, sides, strict=True)]
 
     def get_config(self):
         return {**super().get_config(), "classes": self.classes, "count": self.count}

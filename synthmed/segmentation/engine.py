@@ -59,7 +59,7 @@ class SegmentationEngine:
             network.build((None, *size, channels))
         lower = supervised_levels(levels) - 1 if options.deep_supervision else 0
         self.heads = DeepSupervision(classes, count=lower, dtype=policy, name="heads")
-        self.heads.build([(None, None, None, width) for width in self.model.widths])
+        self.heads.build([(None, None, None, width) for width in self.model.widths[1 : lower + 1]])
         self.average.set_weights(self.model.get_weights())
         self.average.trainable = False
         self.optimizer = _optimizer(options)
@@ -109,7 +109,9 @@ class SegmentationEngine:
             size = image.shape[1:3]
             logits = self.model.logits(features, size)
             dice, entropy = soft_dice(logits, label, weight=weight), cross_entropy(logits, label, **weights)
-            loss = deep_loss(dice + entropy, self.heads(features, size=tuple(size)), label, **weights)
+            lower = features[1 : self.heads.count + 1]
+            coarser = self.heads(lower, size=tuple(size)) if lower else []
+            loss = deep_loss(dice + entropy, coarser, label, **weights)
         rate = self.optimizer.learning_rate
         self.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]))
         for target, source in zip(self.average.variables, self.model.variables, strict=True):
