@@ -25,7 +25,7 @@ from common import emit, peak_gib, since_start
 
 UNETS: dict[str, dict[str, int]] = {
     "tiny": {"size": 16, "channels": 1, "batch": 2, "width": 4, "levels": 2, "volume": 3},
-    "64": {"size": 64, "channels": 1, "batch": 32, "width": 24, "levels": 5, "volume": 36},
+    "64": {"size": 64, "channels": 1, "batch": 32, "width": 24, "levels": 5, "volume": 35},
     "128": {"size": 128, "channels": 3, "batch": 16, "width": 24, "levels": 6, "volume": 64},
 }
 CLASSES = 3
