@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
+flips_option = click.option(
+    "--flips",
+    type=click.Choice(["none", "columns", "rows", "both"]),
+    default="none",
+    show_default=True,
+    help="Average with the prediction of slices mirrored along these; for networks that were trained so.",
+)
+tolerance_option = click.option(
+    "--tolerance", type=float, default=1.0, show_default=True, metavar="MM", help="Of the surface Dice."
+)
 
 
 @click.group()
@@ -86,6 +96,8 @@ def train_command(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Cases of a store."
 )
 @click.option("--weights", type=click.Choice(["last", "best"]), help="Which weights.  [default: what train kept]")
+@flips_option
+@click.option("--largest-component", is_flag=True, help="Keep of each class its largest connected piece alone (3D).")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -94,9 +106,7 @@ def train_command(
     help="Numbers.",
 )
 @json_option
-def predict_command(
-    source: Path, model: Path, out: Path, split: Any, weights: Any, precision: Any, as_json: bool
-) -> None:
+def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: Any) -> None:
     """Write a label map for each case of INPUT, in the geometry and label values of the source.
 
     INPUT is a store (its --split), a data set folder, a folder of images, or one image.
@@ -110,7 +120,7 @@ def predict_command(
 
     run = SegmentationRun.open(model)
     with progress("segment predict") as report:
-        written = predict(run, source, out, split=split, weights=weights, precision=precision, progress=report)
+        written = predict(run, source, out, progress=report, **how)
     if as_json:
         emit_json([str(path) for path in written])
     else:
@@ -121,9 +131,22 @@ def predict_command(
 @click.argument("predicted", type=FOLDER)
 @click.argument("reference", type=FOLDER)
 @click.option("--out", type=FOLDER, metavar="FILE", help="Also write the scores of all cases: .csv or .json.")
+@tolerance_option
+@click.option(
+    "--patients",
+    type=FOLDER,
+    metavar="STORE|FILE",
+    help="Whose case is whose: a store, or JSON of case and patient.  [default: what the data set REFERENCE says]",
+)
 @json_option
-def score_command(predicted: Path, reference: Path, out: Path | None, as_json: bool) -> None:
-    """Score label maps against REFERENCE maps of the same names: Dice and HD95 for each class.
+def score_command(
+    predicted: Path, reference: Path, out: Path | None, tolerance: float, patients: Path | None, as_json: bool
+) -> None:
+    """Score label maps against REFERENCE maps of the same names.
+
+    For each class: Dice, HD95, the share of the surface that lies within --tolerance of the other surface (surface
+    Dice), and how far the volume is off, in ml and as a share. Means are over patients: one with several cases counts
+    once.
 
     Both are folders or files; REFERENCE may be a data set, whose labelsTr and class names are used. A class that is in
     neither map of a case is left out of the mean and counted as absent; one that is in one map only scores Dice 0 and
@@ -133,12 +156,14 @@ def score_command(predicted: Path, reference: Path, out: Path | None, as_json: b
     Example:
       synthmed segment score predicted Task04_Hippocampus --out scores.csv
     """
+    from synthmed.segmentation.patients import find_patients
     from synthmed.segmentation.score import score_folders, write_scores
 
     if out and out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {out}: choose a name that ends in .csv or .json")
     with progress("segment score") as report:
-        scores = score_folders(predicted, reference, progress=report)
+        owners = find_patients(patients, reference)
+        scores = score_folders(predicted, reference, tolerance=tolerance, patients=owners, progress=report)
     if out:
         write_scores(scores, out)
     if as_json:
@@ -193,17 +218,29 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
 def _render_scores(scores: "Scores") -> None:
     from rich.table import Table
 
-    table = Table(title=f"{scores.overall.cases} cases")
-    for heading in ("class", "Dice", "HD95 (mm)", "cases", "absent", "missed"):
+    overall = scores.overall
+    table = Table(title=f"{overall.cases} cases" + (f" of {overall.patients} patients" if overall.patients else ""))
+    surface = f"surface Dice at {scores.tolerance:g} mm"
+    for heading in ("class", "Dice", "HD95 (mm)", surface, "volume off by", "cases", "absent", "missed"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for mean in scores.classes:
         table.add_row(*_cells(mean))
     table.add_section()
-    table.add_row(*_cells(scores.overall))
+    table.add_row(*_cells(overall))
     console().print(table)
 
 
 def _cells(mean: "Mean") -> list[str]:
-    dice = "-" if mean.dice is None else f"{mean.dice:.4f}"
-    distance = "-" if mean.hd95 is None else f"{mean.hd95:.2f}"
-    return [mean.name, dice, distance, str(mean.cases), str(mean.absent), str(mean.missed)]
+    volume = [
+        text.format(value)
+        for text, value in (("{:.2f} ml", mean.volume_ml), ("{:.1%}", mean.volume_relative))
+        if value is not None
+    ]
+    return [
+        mean.name,
+        "-" if mean.dice is None else f"{mean.dice:.4f}",
+        "-" if mean.hd95 is None else f"{mean.hd95:.2f}",
+        "-" if mean.surface_dice is None else f"{mean.surface_dice:.4f}",
+        ", ".join(volume) or "-",
+        *map(str, (mean.cases, mean.absent, mean.missed)),
+    ]
