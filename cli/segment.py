@@ -8,11 +8,13 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, progress
+from .segment_compare import command as compare_command
+from .segment_score import command as score_command
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
+    from synthmed.segmentation.options import SegmentOptions
     from synthmed.segmentation.run import SegmentationRun
-    from synthmed.segmentation.score import Mean, Scores
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
@@ -23,9 +25,16 @@ flips_option = click.option(
     show_default=True,
     help="Average with the prediction of slices mirrored along these; for networks that were trained so.",
 )
-tolerance_option = click.option(
-    "--tolerance", type=float, default=1.0, show_default=True, metavar="MM", help="Of the surface Dice."
-)
+
+
+class Ratio(click.ParamType):
+    """A number, or `auto`."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return "auto" or a float."""
+        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
 @click.group()
@@ -43,7 +52,14 @@ def command() -> None:
 @command.command("train")
 @click.option("--data", type=FOLDER, help="Store to train on.  [default: prepared last here]")
 @click.option("--synthetic", type=FOLDER, help="Set that `synthmed generate` wrote, to blend in.")
-@click.option("--ratio", type=float, help="Synthetic slices for each real slice; inf: synthetic alone.  [default: 0.5]")
+@click.option(
+    "--ratio",
+    type=Ratio(),
+    metavar="R|auto",
+    help="Synthetic slices for each real slice; inf: synthetic alone; auto: what validation patients say.  "
+    "[default: 0.5]",
+)
+@click.option("--auto-steps", type=click.IntRange(1), metavar="N", help="Steps a try of --ratio auto.  [default: half]")
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
@@ -56,7 +72,13 @@ def command() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same machine: same run.  [default: 0]")
 @json_option
 def train_command(
-    data: Path | None, synthetic: Path | None, out: Path | None, resume: bool, as_json: bool, **values: Any
+    data: Path | None,
+    synthetic: Path | None,
+    out: Path | None,
+    auto_steps: int | None,
+    resume: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Train a U-Net on a store's training patients, watching its validation patients.
 
@@ -67,6 +89,7 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
     """
     from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.auto_ratio import keep_choice
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
@@ -79,12 +102,19 @@ def train_command(
         synthetic = Path(begun.record.synthetic.folder)
     if synthetic and begun is None and values["ratio"] is None:
         values["ratio"] = DEFAULT_RATIO
+    auto = values["ratio"] == "auto"
+    if auto:
+        # The ratio of a run that has begun was found before it began.
+        values["ratio"] = None
     options = check_options(values, begun=begun.record.options if begun else None)
     store = _store(data, begun)
-    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
     path = out or next_run_path(RUNS, "unet")
+    if auto and begun is None:
+        options = _with_best_ratio(store, path, options, synthetic, steps=auto_steps, resume=resume, quiet=as_json)
+    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
     with progress("segment train") as report:
         run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
+    keep_choice(path)
     _render_training(run, as_json=as_json)
 
 
@@ -127,49 +157,8 @@ def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: 
         console().print(f"{len(written)} label maps in {out}")
 
 
-@command.command("score")
-@click.argument("predicted", type=FOLDER)
-@click.argument("reference", type=FOLDER)
-@click.option("--out", type=FOLDER, metavar="FILE", help="Also write the scores of all cases: .csv or .json.")
-@tolerance_option
-@click.option(
-    "--patients",
-    type=FOLDER,
-    metavar="STORE|FILE",
-    help="Whose case is whose: a store, or JSON of case and patient.  [default: what the data set REFERENCE says]",
-)
-@json_option
-def score_command(
-    predicted: Path, reference: Path, out: Path | None, tolerance: float, patients: Path | None, as_json: bool
-) -> None:
-    """Score label maps against REFERENCE maps of the same names.
-
-    For each class: Dice, HD95, the share of the surface that lies within --tolerance of the other surface (surface
-    Dice), and how far the volume is off, in ml and as a share. Means are over patients: one with several cases counts
-    once.
-
-    Both are folders or files; REFERENCE may be a data set, whose labelsTr and class names are used. A class that is in
-    neither map of a case is left out of the mean and counted as absent; one that is in one map only scores Dice 0 and
-    the diagonal of the image, and is counted as missed.
-
-    \b
-    Example:
-      synthmed segment score predicted Task04_Hippocampus --out scores.csv
-    """
-    from synthmed.segmentation.patients import find_patients
-    from synthmed.segmentation.score import score_folders, write_scores
-
-    if out and out.suffix not in (".csv", ".json"):
-        raise UserError(f"--out {out}: choose a name that ends in .csv or .json")
-    with progress("segment score") as report:
-        owners = find_patients(patients, reference)
-        scores = score_folders(predicted, reference, tolerance=tolerance, patients=owners, progress=report)
-    if out:
-        write_scores(scores, out)
-    if as_json:
-        emit_json(scores.model_dump())
-    else:
-        _render_scores(scores)
+command.add_command(score_command)
+command.add_command(compare_command)
 
 
 def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":
@@ -181,6 +170,36 @@ def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":
     if data is None:
         raise UserError("there is no store in this folder: make one with `synthmed prepare DATASET --out STORE`")
     return Store.open(data)
+
+
+def _with_best_ratio(
+    store: "Store",
+    path: Path,
+    options: "SegmentOptions",
+    synthetic: Path | None,
+    *,
+    steps: int | None,
+    resume: bool,
+    quiet: bool,
+) -> "SegmentOptions":
+    """Return the options with the ratio that validation patients speak for, and print why."""
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.auto_ratio import choose_ratio, search_folder
+
+    if synthetic is None:
+        raise UserError("--ratio auto needs synthetic slices: give --synthetic DIR")
+    folder = search_folder(path)
+    for taken in (path, folder):
+        if taken.is_file() or (taken.is_dir() and any(taken.iterdir()) and not resume):
+            raise UserError(f"{taken} exists already: add --resume to go on with it, or choose another --out")
+    with progress("segment train --ratio auto") as report:
+        choice = choose_ratio(store, folder, options, SyntheticSet.open(synthetic), steps=steps, progress=report)
+    if not quiet:
+        for trial in choice.trials:
+            gain = f", {100 * trial.gain.value:+.1f} +/- {100 * trial.gain.error:.1f} points" if trial.gain else ""
+            console().print(f"ratio {trial.ratio:g}, seed {trial.seed}: validation Dice {trial.dice:.4f}{gain}")
+        console().print(choice.sentence, soft_wrap=True)
+    return options.model_copy(update={"ratio": choice.ratio})
 
 
 def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
@@ -213,34 +232,3 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
             "a fair comparison gives both the same patients"
         )
     screen.print(f"next: synthmed segment predict --model {run.path} INPUT --out predicted", soft_wrap=True)
-
-
-def _render_scores(scores: "Scores") -> None:
-    from rich.table import Table
-
-    overall = scores.overall
-    table = Table(title=f"{overall.cases} cases" + (f" of {overall.patients} patients" if overall.patients else ""))
-    surface = f"surface Dice at {scores.tolerance:g} mm"
-    for heading in ("class", "Dice", "HD95 (mm)", surface, "volume off by", "cases", "absent", "missed"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for mean in scores.classes:
-        table.add_row(*_cells(mean))
-    table.add_section()
-    table.add_row(*_cells(overall))
-    console().print(table)
-
-
-def _cells(mean: "Mean") -> list[str]:
-    volume = [
-        text.format(value)
-        for text, value in (("{:.2f} ml", mean.volume_ml), ("{:.1%}", mean.volume_relative))
-        if value is not None
-    ]
-    return [
-        mean.name,
-        "-" if mean.dice is None else f"{mean.dice:.4f}",
-        "-" if mean.hd95 is None else f"{mean.hd95:.2f}",
-        "-" if mean.surface_dice is None else f"{mean.surface_dice:.4f}",
-        ", ".join(volume) or "-",
-        *map(str, (mean.cases, mean.absent, mean.missed)),
-    ]

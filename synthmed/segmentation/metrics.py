@@ -89,7 +89,7 @@ def surface_distances(predicted: np.ndarray, reference: np.ndarray, spacing: Seq
     if not predicted.any() and not reference.any():
         return SurfaceDistances(np.empty(0), np.empty(0), diagonal)
     if not kept:
-        return SurfaceDistances(*(np.zeros(np.count_nonzero(mask)) for mask in (predicted, reference)), diagonal)
+        return SurfaceDistances(np.zeros(np.count_nonzero(predicted)), np.zeros(np.count_nonzero(reference)), diagonal)
     # What is outside the common bounding box is empty in both masks and cannot change a distance between them.
     box = ndimage.find_objects((predicted | reference).astype(np.uint8))[0]
     mine, theirs = (

@@ -31,8 +31,12 @@ class FlippedPredictor:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return class probabilities, float32 `[n, H, W, K]`, of slices `[n, H, W, C]`."""
         ways = _MIRRORED[self.flips]
-        total = sum(np.flip(self.predictor(np.ascontiguousarray(np.flip(images, axes))), axes) for axes in ways)
-        return total / np.float32(len(ways)) if len(ways) > 1 else np.asarray(total)
+        total: np.ndarray | None = None
+        for axes in ways:
+            found = np.flip(self.predictor(np.ascontiguousarray(np.flip(images, axes))), axes)
+            total = found if total is None else total + found
+        assert total is not None, "there is one way at least"
+        return total / np.float32(len(ways)) if len(ways) > 1 else total
 
 
 def largest_components(labels: np.ndarray) -> np.ndarray:

@@ -127,12 +127,13 @@ def _cases(run: SegmentationRun, source: Path, split: Split) -> tuple[int, Itera
         records = store.cases(split)
         if not records:
             raise UserError(f"{source} has no {split} patients: choose another --split")
-        return len(records), _from_store(store, split)
+        return len(records), store_slices(store, split)
     files = _image_files(run, source)
     return len(files), _from_files(run, files)
 
 
-def _from_store(store: Store, split: Split) -> Iterator[Slices]:
+def store_slices(store: Store, split: Split) -> Iterator[Slices]:
+    """Yield the cases of a split, ready for the network."""
     for record in store.cases(split):
         images = store.images(np.arange(record.first, record.first + record.slices))
         yield Slices(record.case, images, record.geometry, record.placement)
