@@ -114,7 +114,8 @@ def train_command(
     blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
     with progress("segment train") as report:
         run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
-    keep_choice(path)
+    if auto:
+        keep_choice(path)
     _render_training(run, as_json=as_json)
 
 

@@ -7,8 +7,10 @@ The rule, so that the answer costs nothing where synthetic slices are worth noth
 2. The best of several looks better than it is, and a single training is a matter of luck. So it is trained once more,
    and ratio 0 too, with the next seed: its gain must exceed its standard error in this round by itself.
 
-In any other case the answer is 0. Where no ratio differs from 0, each of the two rounds passes by chance about once in
-three and once in six times, together about once in twenty; and a ratio that then wins costs nothing either.
+In any other case the answer is 0. What that does, simulated with 4 to 40 validation patients, four ratios, 2 points of
+Dice of noise a patient and 0.4 points of luck a training: where every ratio costs half a point, one is taken in 2 to
+4 % of the searches; where none differs from 0, in 9 to 14 %, which costs nothing; a gain of 1 point is found in half to
+three quarters of them from 10 patients on, and one of 2 points in more than four of five.
 """
 
 from collections.abc import Sequence
@@ -139,7 +141,7 @@ def search_folder(run: Path) -> Path:
 
 
 def keep_choice(run: Path) -> None:
-    """Copy the answer of a run's search into its folder, if there was one and it is not there yet."""
+    """Copy the answer of a run's search into its folder, unless it is there already."""
     source, target = search_folder(run) / RECORD, run / RECORD
     if source.is_file() and not target.is_file():
         write_json(target, read_json(source))

@@ -1,7 +1,9 @@
 """The search of a ratio: its rule on made-up scores, and one real search."""
 
 import json
+from functools import partial
 
+import numpy as np
 import pytest
 
 from synthmed.data.prepare import prepare
@@ -10,6 +12,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import auto_ratio
 from synthmed.segmentation.auto_ratio import choose_ratio, keep_choice, search_folder
+from synthmed.segmentation.bootstrap import difference
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.score import Score
 
@@ -91,6 +94,22 @@ def test_a_ratio_wins_by_more_than_its_standard_error_twice(
     assert len(trained) == count
     assert choose_ratio(watched, tmp_path / "search", TINY, synthetic, steps=2).asked != choice.asked
     assert len(trained) > count
+
+
+@pytest.mark.parametrize(("true", "fewest", "most"), [(-0.005, 0, 5), (0.02, 24, 40)])
+def test_the_rule_keeps_off_what_harms_and_finds_what_helps(
+    watched, synthetic, tmp_path, invented, monkeypatch, true, fewest, most
+):
+    """A user who leaves the choice to the tool would lose Dice on average, or never gain any."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(auto_ratio, "difference", partial(difference, resamples=300))
+
+    def dice(ratio, seed):
+        return 0.8 + true * (ratio > 0) + random.normal(0, 0.004) + random.normal(0, 0.02, 12)
+
+    invented(dice)
+    answers = [choose_ratio(watched, tmp_path / str(number), TINY, synthetic).ratio for number in range(40)]
+    assert fewest <= sum(answer > 0 for answer in answers) <= most
 
 
 def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, tmp_path, eager):
