@@ -1,5 +1,7 @@
 """`synthmed prepare`: from a data set to a store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,8 +142,6 @@ def command(
     chosen_spacing = _parse_spacing(spacing) if spacing else None
     chosen_split = Path(split) if split.endswith(".json") or Path(split).is_file() else parse_fractions(split)
     source = read_dataset(dataset, reading)
-    for note in source.notes:
-        click.echo(note, err=True)
     options = PlanOptions(
         axis=axis,
         size=chosen_size,
@@ -162,7 +162,7 @@ def command(
         _write_plan(source, plan_only, common)
         return
     assert out is not None, "refused above"
-    with progress("prepare") as report:
+    with progress("prepare") as report, _kept_when_interrupted():
         store = prepare(source, out, **common, progress=report, say=_say)
     _show(store, len(source.cases))
 
@@ -170,6 +170,8 @@ def command(
 def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
     from synthmed.data.prepare import plan_only
 
+    for note in source.notes:
+        _say(note)
     with progress("plan") as report:
         plan_only(source, file, **common, progress=report)
     console().print(f"{file}: read and edit it, then execute it with --out STORE --plan {file}", soft_wrap=True)
@@ -180,7 +182,7 @@ def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
     from synthmed.data.prepare import prepare_as_planned
     from synthmed.data.readers import read_dataset
 
-    with progress("prepare") as report:
+    with progress("prepare") as report, _kept_when_interrupted():
         store = prepare_as_planned(dataset, out, plan=plan, progress=report, say=_say)
     _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
 
@@ -203,6 +205,15 @@ def _refuse_beside(context: click.Context, why: str, option: str) -> None:
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and isinstance(parameter, click.Option) and name not in (option, "out"):
             raise UserError(f"{why}: leave out {parameter.opts[0]}")
+
+
+@contextmanager
+def _kept_when_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("what is done is kept: the same command goes on", err=True)
+        raise
 
 
 def _say(line: str) -> None:

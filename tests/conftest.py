@@ -16,7 +16,7 @@ def test_data() -> Path:
     folder = os.environ.get("SYNTHMED_TEST_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set SYNTHMED_TEST_DATA to its folder")
-    return Path(folder)
+    return Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")

@@ -78,9 +78,14 @@ def bring_about(
         if bring_up_to_date(out, dataset, request, say, work=work):
             return Store.open(out)
         work.recall(request)
+        for note in dataset.notes:
+            say(note)
         wanted = len(dataset.cases) + sum(case.split is not None for case in request.cases)
         found = fingerprint(dataset, progress=lambda done, _, note: tell(done, wanted, note), checks=work)
         refuse_problems(found, dataset.path)
+        if found.warnings:
+            count = f"{len(found.warnings)} warning{'s' * (len(found.warnings) > 1)}"
+            say(f"{count} of what may spoil a study: see `synthmed inspect {dataset.path}`")
         chosen = choose(found)
         done = work.begin(request, chosen.plan)
         if chosen.text is not None:

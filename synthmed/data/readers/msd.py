@@ -34,7 +34,7 @@ class DecathlonReader:
         names = [case.case for case in cases]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f'{path / FILE}: "training" lists {twice} twice')
+            raise UserError(f'{path / FILE}: "training" lists {twice} twice: keep it once')
         cases, notes = assign_patients(cases, options.patient_pattern)
         ending = ".nii" if cases and cases[0].images[0].path.name.endswith(".nii") else ".nii.gz"
         listed = {case.label.path for case in cases if case.label}
@@ -77,5 +77,5 @@ def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
 def _inside(path: Path, name: str) -> Path:
     joined = path / name
     if not joined.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"{path / FILE}: {name} lies outside the data set")
+        raise UserError(f"{path / FILE}: {name} lies outside the data set: move it into {path} and correct the path")
     return joined

@@ -60,7 +60,7 @@ class ItkVolume:
 
         self.path = path
         if not path.is_file():
-            raise UserError(f"{path} does not exist")
+            raise UserError(f"{path} does not exist: put the file back")
         _check_header(path)
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))

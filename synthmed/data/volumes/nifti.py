@@ -55,7 +55,7 @@ class NiftiVolume:
         try:
             image: Any = nib.load(path)
         except FileNotFoundError:
-            raise UserError(f"{path} does not exist") from None
+            raise UserError(f"{path} does not exist: put the file back") from None
         except _DAMAGED as error:
             raise damaged(path, error) from None
         if not isinstance(image, nib.Nifti1Image):

@@ -83,7 +83,7 @@ def _opened(path: Path) -> Any:
     try:
         return Image.open(path, formats=_FORMATS)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist: put the file back") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{path} claims more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into smaller pictures"
