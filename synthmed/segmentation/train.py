@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import numpy as np
+
 from synthmed.data.schema import CaseRecord, Split
 from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
@@ -51,10 +53,11 @@ def train(
     store.require_labels()
     slices = _synthetic_slices(store, synthetic, options)
     cases = training_cases(store, options.train_patients)
-    record = _record(store, cases, synthetic if slices else None, options)
+    numbers = store.training_indices(cases)
+    record = _record(store, cases, numbers, synthetic if slices else None, options)
     run = _open_or_create(out, record)
     if not run.finished:
-        TrainingLoop(run, store, store.training_indices(cases), slices, report=progress or silent).go()
+        TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
     return run
 
 
@@ -92,21 +95,28 @@ def _synthetic_slices(store: Store, synthetic: SyntheticSet | None, options: Seg
 
 
 def _record(
-    store: Store, cases: list[CaseRecord], synthetic: SyntheticSet | None, options: SegmentOptions
+    store: Store,
+    cases: list[CaseRecord],
+    numbers: np.ndarray,
+    synthetic: SyntheticSet | None,
+    options: SegmentOptions,
 ) -> RunRecord:
     from keras.distribution import list_devices
 
-    from synthmed.models.unet import levels_for
+    from synthmed.models.unet import levels_for, width_for
+    from synthmed.segmentation.losses import frequency_weights
 
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     policy = resolve_precision(options.precision, accelerator=accelerator)
-    if options.keep == "best" and not store.cases("val"):
-        raise UserError(
-            f"{store.path} has no validation patients, which --keep best needs: give prepare another --split"
-        )
+    keep = options.keep or ("best" if options.patience else "last")
+    if (keep == "best" or options.patience) and not store.cases("val"):
+        needs = "--patience" if options.patience else "--keep best"
+        raise UserError(f"{store.path} has no validation patients, which {needs} needs: give prepare another --split")
     resolved = options.model_copy(
         update={
+            "width": options.width or width_for(store.size, len(numbers)),
             "levels": options.levels or levels_for(store.size),
+            "keep": keep,
             "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),
             "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
         }
@@ -124,6 +134,9 @@ def _record(
         training_patients=tuple(sorted({case.hash for case in cases})),
         validation_patients=tuple(store.hashes("val")),
         batch_parts=batch_parts(options.batch, options.ratio),
+        class_weights=(
+            frequency_weights(store.class_counts[numbers].sum(axis=0)) if options.class_weights == "frequency" else None
+        ),
         synthetic=_synthetic_record(synthetic),
     )
 
