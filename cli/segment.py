@@ -8,14 +8,33 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, progress
+from .segment_compare import command as compare_command
+from .segment_score import command as score_command
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
+    from synthmed.segmentation.options import SegmentOptions
     from synthmed.segmentation.run import SegmentationRun
-    from synthmed.segmentation.score import Mean, Scores
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
+flips_option = click.option(
+    "--flips",
+    type=click.Choice(["none", "columns", "rows", "both"]),
+    default="none",
+    show_default=True,
+    help="Average with the prediction of slices mirrored along these; for networks that were trained so.",
+)
+
+
+class Ratio(click.ParamType):
+    """A number, or `auto`."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return "auto" or a float."""
+        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
 @click.group()
@@ -33,7 +52,14 @@ def command() -> None:
 @command.command("train")
 @click.option("--data", type=FOLDER, help="Store to train on.  [default: prepared last here]")
 @click.option("--synthetic", type=FOLDER, help="Set that `synthmed generate` wrote, to blend in.")
-@click.option("--ratio", type=float, help="Synthetic slices for each real slice; inf: synthetic alone.  [default: 0.5]")
+@click.option(
+    "--ratio",
+    type=Ratio(),
+    metavar="R|auto",
+    help="Synthetic slices for each real slice; inf: synthetic alone; auto: what validation patients say.  "
+    "[default: 0.5]",
+)
+@click.option("--auto-steps", type=click.IntRange(1), metavar="N", help="Steps a try of --ratio auto.  [default: half]")
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
@@ -55,7 +81,13 @@ def command() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same machine: same run.  [default: 0]")
 @json_option
 def train_command(
-    data: Path | None, synthetic: Path | None, out: Path | None, resume: bool, as_json: bool, **values: Any
+    data: Path | None,
+    synthetic: Path | None,
+    out: Path | None,
+    auto_steps: int | None,
+    resume: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Train a U-Net on a store's training patients, watching its validation patients.
 
@@ -66,6 +98,7 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
     """
     from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.auto_ratio import keep_choice
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
@@ -78,12 +111,20 @@ def train_command(
         synthetic = Path(begun.record.synthetic.folder)
     if synthetic and begun is None and values["ratio"] is None:
         values["ratio"] = DEFAULT_RATIO
+    auto = values["ratio"] == "auto"
+    if auto:
+        # The ratio of a run that has begun was found before it began.
+        values["ratio"] = None
     options = check_options(values, begun=begun.record.options if begun else None)
     store = _store(data, begun)
-    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
     path = out or next_run_path(RUNS, "unet")
+    if auto and begun is None:
+        options = _with_best_ratio(store, path, options, synthetic, steps=auto_steps, resume=resume, quiet=as_json)
+    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
     with progress("segment train") as report:
         run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
+    if auto:
+        keep_choice(path)
     _render_training(run, as_json=as_json)
 
 
@@ -95,6 +136,8 @@ def train_command(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Cases of a store."
 )
 @click.option("--weights", type=click.Choice(["last", "best"]), help="Which weights.  [default: what train kept]")
+@flips_option
+@click.option("--largest-component", is_flag=True, help="Keep of each class its largest connected piece alone (3D).")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -103,9 +146,7 @@ def train_command(
     help="Numbers.",
 )
 @json_option
-def predict_command(
-    source: Path, model: Path, out: Path, split: Any, weights: Any, precision: Any, as_json: bool
-) -> None:
+def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: Any) -> None:
     """Write a label map for each case of INPUT, in the geometry and label values of the source.
 
     INPUT is a store (its --split), a data set folder, a folder of images, or one image.
@@ -119,41 +160,15 @@ def predict_command(
 
     run = SegmentationRun.open(model)
     with progress("segment predict") as report:
-        written = predict(run, source, out, split=split, weights=weights, precision=precision, progress=report)
+        written = predict(run, source, out, progress=report, **how)
     if as_json:
         emit_json([str(path) for path in written])
     else:
         console().print(f"{len(written)} label maps in {out}")
 
 
-@command.command("score")
-@click.argument("predicted", type=FOLDER)
-@click.argument("reference", type=FOLDER)
-@click.option("--out", type=FOLDER, metavar="FILE", help="Also write the scores of all cases: .csv or .json.")
-@json_option
-def score_command(predicted: Path, reference: Path, out: Path | None, as_json: bool) -> None:
-    """Score label maps against REFERENCE maps of the same names: Dice and HD95 for each class.
-
-    Both are folders or files; REFERENCE may be a data set, whose labelsTr and class names are used. A class that is in
-    neither map of a case is left out of the mean and counted as absent; one that is in one map only scores Dice 0 and
-    the diagonal of the image, and is counted as missed.
-
-    \b
-    Example:
-      synthmed segment score predicted Task04_Hippocampus --out scores.csv
-    """
-    from synthmed.segmentation.score import score_folders, write_scores
-
-    if out and out.suffix not in (".csv", ".json"):
-        raise UserError(f"--out {out}: choose a name that ends in .csv or .json")
-    with progress("segment score") as report:
-        scores = score_folders(predicted, reference, progress=report)
-    if out:
-        write_scores(scores, out)
-    if as_json:
-        emit_json(scores.model_dump())
-    else:
-        _render_scores(scores)
+command.add_command(score_command)
+command.add_command(compare_command)
 
 
 def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":
@@ -165,6 +180,36 @@ def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":
     if data is None:
         raise UserError("there is no store in this folder: make one with `synthmed prepare DATASET --out STORE`")
     return Store.open(data)
+
+
+def _with_best_ratio(
+    store: "Store",
+    path: Path,
+    options: "SegmentOptions",
+    synthetic: Path | None,
+    *,
+    steps: int | None,
+    resume: bool,
+    quiet: bool,
+) -> "SegmentOptions":
+    """Return the options with the ratio that validation patients speak for, and print why."""
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.auto_ratio import choose_ratio, search_folder
+
+    if synthetic is None:
+        raise UserError("--ratio auto needs synthetic slices: give --synthetic DIR")
+    folder = search_folder(path)
+    for taken in (path, folder):
+        if taken.is_file() or (taken.is_dir() and any(taken.iterdir()) and not resume):
+            raise UserError(f"{taken} exists already: add --resume to go on with it, or choose another --out")
+    with progress("segment train --ratio auto") as report:
+        choice = choose_ratio(store, folder, options, SyntheticSet.open(synthetic), steps=steps, progress=report)
+    if not quiet:
+        for trial in choice.trials:
+            gain = f", {100 * trial.gain.value:+.1f} +/- {100 * trial.gain.error:.1f} points" if trial.gain else ""
+            console().print(f"ratio {trial.ratio:g}, seed {trial.seed}: validation Dice {trial.dice:.4f}{gain}")
+        console().print(choice.sentence, soft_wrap=True)
+    return options.model_copy(update={"ratio": choice.ratio})
 
 
 def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
@@ -199,22 +244,3 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
             "a fair comparison gives both the same patients"
         )
     screen.print(f"next: synthmed segment predict --model {run.path} INPUT --out predicted", soft_wrap=True)
-
-
-def _render_scores(scores: "Scores") -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{scores.overall.cases} cases")
-    for heading in ("class", "Dice", "HD95 (mm)", "cases", "absent", "missed"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for mean in scores.classes:
-        table.add_row(*_cells(mean))
-    table.add_section()
-    table.add_row(*_cells(scores.overall))
-    console().print(table)
-
-
-def _cells(mean: "Mean") -> list[str]:
-    dice = "-" if mean.dice is None else f"{mean.dice:.4f}"
-    distance = "-" if mean.hd95 is None else f"{mean.hd95:.2f}"
-    return [mean.name, dice, distance, str(mean.cases), str(mean.absent), str(mean.missed)]

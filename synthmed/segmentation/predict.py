@@ -14,6 +14,7 @@ from synthmed.data.store import MANIFEST, Store
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder
 from synthmed.progress import Progress, silent
+from synthmed.segmentation.postprocess import FlippedPredictor, Flips, largest_components
 from synthmed.segmentation.run import SegmentationRun, Weights
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def predict(
     weights: Weights | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch: int = 32,
+    flips: Flips = "none",
+    largest_component: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write a label map `CASE.nii.gz` for each case of `source`, with the shape, place and label values of its source.
@@ -60,6 +63,8 @@ def predict(
         weights: Which weights; by default those that the run was told to keep.
         precision: Number format to compute with; "auto" takes bfloat16 where the hardware has it.
         batch: Slices at a time.
+        flips: Mirrored slices whose probabilities are averaged with those of the slices as they are.
+        largest_component: Whether of each class only its largest connected piece stays, see `largest_components`.
         progress: Told after each case.
 
     Returns:
@@ -68,24 +73,39 @@ def predict(
     Raises:
         UserError: If the source does not fit the run, a file cannot be read, or `out` exists.
     """
+    report = progress or silent
+    count, cases = _cases(run, Path(source), split)
+    predictor = load_predictor(run, weights=weights, precision=precision, batch=batch, flips=flips)
+    written = []
+    report(0, count, "")
+    with atomic_folder(out) as folder:
+        for number, case in enumerate(cases, start=1):
+            labels = source_labels(predictor(case.images), case.placement)
+            if largest_component:
+                labels = largest_components(labels)
+            _write(labels, run.record.plan.label_values, case.geometry, folder / f"{case.case}{ENDING}")
+            written.append(Path(out) / f"{case.case}{ENDING}")
+            report(number, count, case.case)
+    return written
+
+
+def load_predictor(
+    run: SegmentationRun,
+    *,
+    weights: Weights | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    batch: int = 32,
+    flips: Flips = "none",
+) -> FlippedPredictor:
+    """Return what gives class probabilities `[n, H, W, K]` of a case's slices; for the arguments see `predict`."""
     from keras.distribution import list_devices
 
     from synthmed.hardware import resolve_precision
     from synthmed.segmentation.inference import SlicePredictor
 
-    report = progress or silent
-    count, cases = _cases(run, Path(source), split)
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     network = run.load(weights, policy=resolve_precision(precision, accelerator=accelerator))
-    predictor = SlicePredictor(network, batch=batch)
-    written = []
-    with atomic_folder(out) as folder:
-        for number, case in enumerate(cases, start=1):
-            labels = source_labels(predictor(case.images), case.placement)
-            _write(labels, run.record.plan.label_values, case.geometry, folder / f"{case.case}{ENDING}")
-            written.append(Path(out) / f"{case.case}{ENDING}")
-            report(number, count, case.case)
-    return written
+    return FlippedPredictor(SlicePredictor(network, batch=batch), flips)
 
 
 def source_labels(probabilities: np.ndarray, placement: Placement) -> np.ndarray:
@@ -107,12 +127,13 @@ def _cases(run: SegmentationRun, source: Path, split: Split) -> tuple[int, Itera
         records = store.cases(split)
         if not records:
             raise UserError(f"{source} has no {split} patients: choose another --split")
-        return len(records), _from_store(store, split)
+        return len(records), store_slices(store, split)
     files = _image_files(run, source)
     return len(files), _from_files(run, files)
 
 
-def _from_store(store: Store, split: Split) -> Iterator[Slices]:
+def store_slices(store: Store, split: Split) -> Iterator[Slices]:
+    """Yield the cases of a split, ready for the network."""
     for record in store.cases(split):
         images = store.images(np.arange(record.first, record.first + record.slices))
         yield Slices(record.case, images, record.geometry, record.placement)

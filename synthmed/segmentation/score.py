@@ -1,103 +1,74 @@
-"""Scores of predicted label maps against reference ones, per case and class, and their means."""
+"""Scores of predicted label maps against reference ones, per case and class."""
 
-import csv
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from synthmed.errors import UserError
-from synthmed.files import atomic_file, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.label_maps import LabelMap, find_label_maps, read_label_map
-from synthmed.segmentation.metrics import dice, hausdorff_95
+from synthmed.segmentation.metrics import dice, relative_volume_difference, surface_distances
+from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Mean, Score, Scores, summarise, write_scores
 from synthmed.segmentation.targets import Target, Targets, find_targets
+
+__all__ = [
+    "DEFAULT_TOLERANCE",
+    "Mean",
+    "Score",
+    "Scores",
+    "score_case",
+    "score_folders",
+    "score_masks",
+    "summarise",
+    "write_scores",
+]
 
 _AFFINE_TOLERANCE = 1e-3
 
 
-class Score(BaseModel):
-    """One class of one case.
-
-    Attributes:
-        case: Name of the case.
-        label: Value of the class in the label files; of a region, its place in the data set's order, from 1.
-        name: Name of the class, or its value as text where nobody says.
-        dice: Dice similarity in 0..1; None where the class is in neither map.
-        hd95: 95th percentile of the Hausdorff distance in mm; None where the class is in neither map.
-        predicted: Elements of the class in the prediction.
-        reference: Elements of the class in the reference.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    case: str
-    label: int
-    name: str
-    dice: float | None
-    hd95: float | None
-    predicted: int
-    reference: int
-
-
-class Mean(BaseModel):
-    """Means over cases of one class, or over classes.
-
-    Attributes:
-        name: Name of the class, or "mean".
-        dice: Mean Dice; None where no case has the class.
-        hd95: Mean HD95 in mm; None where no case has the class.
-        cases: Cases that took part.
-        absent: Cases left out because the class is in neither map.
-        missed: Cases where the class is in one map only: Dice 0, HD95 the image's diagonal.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    dice: float | None
-    hd95: float | None
-    cases: int
-    absent: int
-    missed: int
-
-
-class Scores(BaseModel):
-    """All scores of a set, the means of each class, and the mean of these means."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scores: list[Score]
-    classes: list[Mean]
-    overall: Mean
-
-
-def score_folders(predicted: Path | str, reference: Path | str, *, progress: Progress | None = None) -> Scores:
+def score_folders(
+    predicted: Path | str,
+    reference: Path | str,
+    *,
+    tolerance: float = DEFAULT_TOLERANCE,
+    patients: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Scores:
     """Score every predicted label map against the reference of the same name.
 
     Args:
         predicted: A label file or a folder of them.
-        reference: The same, or a data set folder, whose `labelsTr` and class names are used.
+        reference: The same, or a data set folder, whose `labelsTr` and class names are used. It may hold more cases.
+        tolerance: Of the surface Dice, in mm (in elements for files that know no millimetres).
+        patients: Patient of each case; by default each case is a patient.
         progress: Told after each case.
 
+    Returns:
+        Scores of all cases in order, and means.
+
     Raises:
-        UserError: If a reference is missing, a file cannot be read, or two maps differ in shape or position.
+        UserError: If a prediction has no reference, or differs from it in shape or place; if a file cannot be read.
     """
     report = progress or silent
+    if not tolerance >= 0:
+        raise UserError(f"--tolerance {tolerance:g}: give millimetres, 0 or more")
     predictions, references = find_label_maps(predicted), find_label_maps(reference)
     pairs = _match(predictions, references, Path(reference))
     targets = find_targets(Path(reference), next(iter(references.values())))
     rows: list[Score] = []
     for number, (case, mine, theirs) in enumerate(pairs):
         report(number, len(pairs), case)
-        rows += score_case(case, mine, theirs, targets)
+        found = score_case(case, mine, theirs, targets, tolerance=tolerance)
+        rows += [row.model_copy(update={"patient": (patients or {}).get(case, "")}) for row in found]
     report(len(pairs), len(pairs), "")
-    return summarise(_with_absent(rows, targets))
+    return summarise(_with_absent(rows, targets), tolerance=tolerance)
 
 
-def score_case(case: str, predicted: Path, reference: Path, targets: Targets) -> list[Score]:
+def score_case(
+    case: str, predicted: Path, reference: Path, targets: Targets, *, tolerance: float = DEFAULT_TOLERANCE
+) -> list[Score]:
     """Score one pair of files: what is named, and without regions any other class that one of the two holds.
 
     Elements whose class the reference does not know take part in nothing.
@@ -112,53 +83,43 @@ def score_case(case: str, predicted: Path, reference: Path, targets: Targets) ->
     rows = []
     for label in sorted(wanted):
         a, b = (np.isin(labels.values, wanted[label].values) & known for labels in (mine, theirs))
-        overlap, distance = dice(a, b), hausdorff_95(a, b, theirs.spacing)
-        rows.append(
-            Score(
-                case=case,
-                label=label,
-                name=wanted[label].name,
-                dice=None if math.isnan(overlap) else overlap,
-                hd95=None if math.isnan(distance) else distance,
-                predicted=int(np.count_nonzero(a)),
-                reference=int(np.count_nonzero(b)),
-            )
-        )
+        row = score_masks(a, b, theirs.spacing, tolerance=tolerance, measured=theirs.affine is not None)
+        rows.append(row.model_copy(update={"case": case, "label": label, "name": wanted[label].name}))
     return rows
 
 
-def summarise(rows: list[Score]) -> Scores:
-    """Return the rows with the mean of each class over cases, and the mean over classes."""
-    labels = {row.label: row.name for row in sorted(rows, key=lambda row: row.label)}
-    classes = [_mean(name, [row for row in rows if row.label == label]) for label, name in labels.items()]
-    overall = Mean(
-        name="mean",
-        dice=_average([mean.dice for mean in classes]),
-        hd95=_average([mean.hd95 for mean in classes]),
-        cases=len({row.case for row in rows}),
-        absent=sum(mean.absent for mean in classes),
-        missed=sum(mean.missed for mean in classes),
-    )
-    return Scores(scores=rows, classes=classes, overall=overall)
+def score_masks(
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    tolerance: float = DEFAULT_TOLERANCE,
+    measured: bool = True,
+) -> Score:
+    """Return the scores of two Boolean masks of one shape, without names.
 
-
-def write_scores(scores: Scores, path: Path | str) -> None:
-    """Write all scores as CSV (a row a case and class) or, with the means, as JSON, as the suffix of `path` says.
-
-    Raises:
-        UserError: If the suffix is neither.
+    Args:
+        predicted: The predicted mask.
+        reference: The reference mask.
+        spacing: Size of an element along each axis.
+        tolerance: Of the surface Dice, in the unit of `spacing`.
+        measured: Whether that unit is the millimetre.
     """
-    path = Path(path)
-    if path.suffix == ".json":
-        write_json(path, scores.model_dump())
-    elif path.suffix == ".csv":
-        rows: list[dict[str, Any]] = [row.model_dump() for row in scores.scores]
-        with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(Score.model_fields))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        raise UserError(f"{path} has no suffix that scores are written as: choose .csv or .json")
+    distances = surface_distances(predicted, reference, spacing)
+    mine, theirs = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
+    volumes = measured and len(spacing) == 3 and mine + theirs > 0
+    return Score(
+        case="",
+        label=0,
+        name="",
+        dice=_known(dice(predicted, reference)),
+        hd95=_known(distances.hausdorff()),
+        predicted=mine,
+        reference=theirs,
+        surface_dice=_known(distances.surface_dice(tolerance)),
+        volume_ml=(mine - theirs) * math.prod(spacing) / 1000.0 if volumes else None,
+        volume_relative=_known(relative_volume_difference(mine, theirs)),
+    )
 
 
 def _match(predictions: dict[str, Path], references: dict[str, Path], folder: Path) -> list[tuple[str, Path, Path]]:
@@ -177,10 +138,20 @@ def _with_absent(rows: list[Score], targets: Targets) -> list[Score]:
     """Add the classes that some cases have to the cases that have them in neither map."""
     names = {row.label: row.name for row in rows} | {target.label: target.name for target in targets.named}
     by_key = {(row.case, row.label): row for row in rows}
+    owner = {row.case: row.patient for row in rows}
     cases = list(dict.fromkeys(row.case for row in rows))
     return [
         by_key.get((case, label))
-        or Score(case=case, label=label, name=names[label], dice=None, hd95=None, predicted=0, reference=0)
+        or Score(
+            case=case,
+            label=label,
+            name=names[label],
+            dice=None,
+            hd95=None,
+            predicted=0,
+            reference=0,
+            patient=owner[case],
+        )
         for case in cases
         for label in sorted(names)
     ]
@@ -198,17 +169,5 @@ def _check_same_place(mine: LabelMap, theirs: LabelMap, predicted: Path, referen
         raise UserError(f"{predicted} and its reference {reference} lie at different places in space (affines differ)")
 
 
-def _mean(name: str, rows: list[Score]) -> Mean:
-    return Mean(
-        name=name,
-        dice=_average([row.dice for row in rows]),
-        hd95=_average([row.hd95 for row in rows]),
-        cases=sum(row.dice is not None for row in rows),
-        absent=sum(row.dice is None for row in rows),
-        missed=sum((row.predicted == 0) != (row.reference == 0) for row in rows),
-    )
-
-
-def _average(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -2,13 +2,17 @@
 
 import csv
 import json
+from functools import partial
 
+import numpy as np
 import pytest
 
 from synthmed.cli.main import main
 from synthmed.data.phantom import write_phantom
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
+from synthmed.data.store import Store
+from synthmed.segmentation.auto_ratio import choose_ratio
 
 QUICK = ["--steps", "2", "--batch", "4", "--width", "4", "--precision", "float32"]
 
@@ -44,11 +48,68 @@ def test_train_predict_score(folder, tmp_path, monkeypatch, capsys):
     assert (code, len(list(predicted.iterdir()))) == (0, 1), err
     code, out, _ = call(capsys, "score", predicted, "phantom", "--out", tmp_path / "scores.csv")
     assert code == 0
-    assert "HD95" in out
+    assert "HD95" in out and "surface Dice at 1 mm" in out and "ml" in out
     with open(tmp_path / "scores.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
-    code, out, _ = call(capsys, "score", predicted, "phantom", "--json")
-    assert len(json.loads(out)["classes"]) == 3
+    code, out, _ = call(capsys, "score", predicted, "phantom", "--json", "--tolerance", "2", "--patients", "store")
+    assert len(json.loads(out)["classes"]) == 3 and json.loads(out)["tolerance"] == 2
+    words = ["--flips", "both", "--largest-component", "--out", tmp_path / "cleaned"]
+    assert call(capsys, "predict", "--model", "runs/00000-unet", "store", *words)[0] == 0
+
+
+def test_compare_ends_in_a_table_and_a_sentence(folder, tmp_path, monkeypatch, capsys, eager):
+    """A user could not ask from the command line whether more patients would have helped."""
+    monkeypatch.chdir(folder)
+    words = ["compare", "--data", "store", "--arms", "oracle", "--train-patients", "1", "--seeds", "1", "--ratio", "1"]
+    words += ["--out", tmp_path / "out", *QUICK]
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    assert "oracle" in out and "nothing to decide" in out and "comparison.md" in out
+    code, out, _ = call(capsys, *words, "--json")
+    assert (code, [arm["name"] for arm in json.loads(out)["arms"]]) == (0, ["real", "oracle"])
+    code, out, _ = call(capsys, *words, "--write-splits", "--draws", "2", "--json")
+    assert (code, len(json.loads(out))) == (0, 2)
+
+
+def test_ratio_auto_is_recorded_in_the_run(folder, tmp_path, monkeypatch, capsys, eager):
+    """A user could not see later why a run has its ratio; resuming would search again."""
+    monkeypatch.chdir(folder)
+    prepare(read_dataset(folder / "phantom"), tmp_path / "store", size=(32, 32), split=(0.5, 0.5, 0.0))
+    write_set(tmp_path / "synthetic", tmp_path / "store")
+    out = tmp_path / "unet"
+    words = [
+        "train",
+        "--data",
+        tmp_path / "store",
+        "--synthetic",
+        tmp_path / "synthetic",
+        "--ratio",
+        "auto",
+        "--out",
+        out,
+    ]
+    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", partial(choose_ratio, ratios=(1.0,)))
+    code, printed, err = call(capsys, *words, *QUICK, "--auto-steps", "1")
+    assert code == 0, err
+    answer = json.loads((out / "ratio.json").read_text())
+    assert answer["sentence"] in " ".join(printed.split()) and answer["steps"] == 1
+    assert json.loads((out / "segmentation.json").read_text())["options"]["ratio"] == answer["ratio"]
+    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", None)
+    assert call(capsys, *words, "--resume")[0] == 0
+    code, _, err = call(capsys, *words)
+    assert (code, "--resume" in err) == (2, True)
+
+
+def write_set(folder, store):
+    """Write three slices as `synthmed generate --format npz` does."""
+    store = Store.open(store)
+    folder.mkdir()
+    for number in range(3):
+        index = store.indices("train")[[number]]
+        np.savez(folder / f"c{number}.npz", image=store.images(index)[0], label=store.labels(index)[0])
+        sidecar = {"synthetic": True, "format": "npz", "channels": store.channels, "classes": store.classes}
+        sidecar |= {"template": {}, "training_patients": store.training_hashes}
+        (folder / f"c{number}.json").write_text(json.dumps(sidecar))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +122,13 @@ def test_train_predict_score(folder, tmp_path, monkeypatch, capsys):
         ["train", "--data", "store", "--train-patients", "99"],
         ["train", "--data", "store", "--resume"],
         ["train", "--data", "store", "--out", "phantom"],
+        ["train", "--data", "store", "--ratio", "auto"],
+        ["train", "--data", "store", "--ratio", "often"],
+        ["compare", "--data", "store", "--out", "new"],
+        ["compare", "--data", "store", "--out", "new", "--arms", "best"],
+        ["compare", "--data", "nowhere", "--out", "new"],
+        ["score", "phantom", "phantom", "--tolerance", "-1"],
+        ["score", "phantom", "phantom", "--patients", "phantom"],
         ["predict", "--model", "store", "store", "--out", "predicted"],
         ["score", "nowhere", "phantom"],
         ["score", "phantom", "store"],

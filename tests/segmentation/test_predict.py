@@ -13,6 +13,7 @@ from synthmed.data.slicing import prepare_case
 from synthmed.errors import UserError
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.options import check_options
+from synthmed.segmentation.postprocess import largest_components
 from synthmed.segmentation.predict import predict, source_labels
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score import score_folders
@@ -67,6 +68,22 @@ def test_probabilities_return_to_source_like_labels_do(store, phantom):
         foreground = case.labels > 0
         dice = 2 * (foreground & (restored > 0)).sum() / (foreground.sum() + (restored > 0).sum())
         assert dice >= least
+
+
+def test_flips_and_largest_pieces_reach_the_files(run, store, tmp_path):
+    """A user's options would be taken and do nothing."""
+    case = store.cases("test")[0]
+    images = store.images(np.arange(case.first, case.first + case.slices))
+    network = SlicePredictor(run.load())
+    mirrored = [np.flip(network(np.flip(images, axes)), axes) for axes in ((), (1,), (2,), (1, 2))]
+    expected = source_labels(sum(mirrored) / 4, case.placement)
+    (path,) = predict(run, store.path, tmp_path / "flipped", precision="float32", flips="both")
+    found = np.asarray(nibabel.load(path).dataobj)
+    assert (found == np.asarray(run.record.plan.label_values)[expected]).mean() > 0.999
+    (path,) = predict(run, store.path, tmp_path / "plain", precision="float32")
+    (cleaned,) = predict(run, store.path, tmp_path / "cleaned", precision="float32", largest_component=True)
+    plain, cleaned = (np.asarray(nibabel.load(one).dataobj) for one in (path, cleaned))
+    np.testing.assert_array_equal(cleaned, largest_components(plain))
 
 
 def test_a_case_does_not_depend_on_its_company(run, store):

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK
 
 from synthmed.errors import UserError
+from synthmed.segmentation.patients import find_patients
 from synthmed.segmentation.score import score_folders, write_scores
 
 
@@ -43,6 +44,62 @@ def test_means_leave_out_absent_classes_and_count_missed_ones(folders):
     assert second.hd95 == pytest.approx(np.sqrt(6**2 + 5**2 + 4**2))
     assert scores.overall.dice == 0.5
     assert [(row.case, row.label) for row in scores.scores] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_volumes_are_in_millilitres_and_means_take_their_size(tmp_path):
+    """A user would add up voxels, or find that too large and too small make a perfect mean."""
+    spacing = np.diag([2.0, 5.0, 10.0, 1.0])
+    for case, size in (("a", 12), ("b", 8)):
+        predicted, reference = np.zeros((5, 4, 3)), np.zeros((5, 4, 3))
+        predicted.flat[:size], reference.flat[:10] = 1, 1
+        write(tmp_path / "p" / f"{case}.nii.gz", predicted, affine=spacing)
+        write(tmp_path / "r" / f"{case}.nii.gz", reference, affine=spacing)
+    scores = score_folders(tmp_path / "p", tmp_path / "r")
+    assert [row.volume_ml for row in scores.scores] == pytest.approx([0.2, -0.2])
+    assert [row.volume_relative for row in scores.scores] == pytest.approx([0.2, -0.2])
+    assert (scores.overall.volume_ml, scores.overall.volume_relative) == pytest.approx((0.2, 0.2))
+
+
+def test_tolerance_is_in_millimetres(tmp_path):
+    """A user with thick slices would be forgiven a slice where a millimetre was meant."""
+    mask = np.zeros((8, 8, 8))
+    mask[2:5, 2:5, 2:5] = 1
+    write(tmp_path / "r.nii.gz", mask, affine=np.diag([1, 1, 3, 1]))
+    write(tmp_path / "p.nii.gz", np.roll(mask, 1, 2), affine=np.diag([1, 1, 3, 1]))
+    one, three = (score_folders(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tolerance=mm) for mm in (1.0, 3.0))
+    assert one.overall.surface_dice < 1 and three.overall.surface_dice == 1
+    assert (one.tolerance, three.tolerance) == (1.0, 3.0)
+    with pytest.raises(UserError, match="--tolerance"):
+        score_folders(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tolerance=-1.0)
+
+
+def test_a_patient_with_several_cases_counts_once(folders, tmp_path):
+    """A patient who came often would weigh more than one who came once."""
+    predicted, reference = folders
+    for case, found in (("c", 0), ("d", 1)):
+        write(reference / "labelsTr" / f"{case}.nii.gz", np.ones((6, 5, 4)))
+        write(predicted / f"{case}.nii.gz", np.full((6, 5, 4), found))
+    owners = {"a": "anna", "b": "anna", "c": "carl", "d": "carl"}
+    (tmp_path / "patients.json").write_text(json.dumps(owners))
+    assert find_patients(tmp_path / "patients.json", reference) == owners
+    first = score_folders(predicted, reference, patients=owners | {"c": "berta"}).classes[0]
+    assert (first.dice, first.patients, first.cases) == (pytest.approx((1 + 0 + 1) / 3), 3, 4)
+    first = score_folders(predicted, reference, patients=owners).classes[0]
+    assert (first.dice, first.patients) == (pytest.approx((1 + 0.5) / 2), 2)
+    assert score_folders(predicted, reference).overall.patients == 4
+    for wrong in ([1], {"a": 1}):
+        (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match="--patients"):
+            find_patients(tmp_path / "wrong.json", reference)
+    with pytest.raises(UserError, match="no store"):
+        find_patients(tmp_path, reference)
+    assert find_patients(None, predicted) == {}
+
+
+def test_stores_and_data_sets_know_their_patients(store, phantom):
+    """A user would have to write down what the data set says already."""
+    expected = {case.case: case.patient for case in store.cases()}
+    assert find_patients(store.path, phantom) == find_patients(None, phantom) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""Whose case is whose, so that a patient with several cases counts once in a mean."""
+
+from pathlib import Path
+
+from synthmed.data.store import MANIFEST, read_manifest
+from synthmed.errors import UserError
+from synthmed.files import read_json
+
+
+def find_patients(source: Path | str | None, reference: Path | str) -> dict[str, str]:
+    """Return the patient of each case, as far as it is known.
+
+    Args:
+        source: A store, or a JSON file of `{"case": "patient"}`; None to ask the reference.
+        reference: What is scored against. Of a data set its reader knows the patients; of label files nobody does.
+
+    Raises:
+        UserError: If `source` is neither.
+    """
+    if source is None:
+        return _of_dataset(Path(reference))
+    source = Path(source)
+    if (source / MANIFEST).is_file():
+        return {case.case: case.patient for case in read_manifest(source).cases}
+    if source.is_dir():
+        raise UserError(f"--patients {source} is no store: give a store, or a JSON file of case and patient")
+    content = read_json(source)
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise UserError(f'--patients {source} must be {{"case": "patient"}}, names as text: mend it')
+    return content
+
+
+def _of_dataset(folder: Path) -> dict[str, str]:
+    from synthmed.data.readers import read_dataset
+
+    # A folder of predictions or of label maps alone has images of nothing, and need not be a data set.
+    if not (folder / "labelsTr").is_dir():
+        return {}
+    try:
+        return {case.case: case.patient for case in read_dataset(folder).cases}
+    except UserError:
+        return {}
