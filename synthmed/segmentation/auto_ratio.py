@@ -184,7 +184,15 @@ class _Search:
         """Return Dice `[1, patients, classes]` of one short training."""
         name = f"ratio-{ratio:g}-seed-{seed}"
         options = self.options.model_copy(
-            update={"ratio": ratio, "seed": seed, "steps": self.steps, "validate_every": self.steps, "keep": "last"}
+            update={
+                "ratio": ratio,
+                "seed": seed,
+                "steps": self.steps,
+                # The patients that judge must not choose the weights as well.
+                "validate_every": self.steps,
+                "keep": "last",
+                "patience": None,
+            }
         )
 
         def within(done: int, total: int, note: str) -> None:

@@ -98,6 +98,7 @@ def compare(
     """
     out, report = Path(out), progress or silent
     _check(store, options, synthetic)
+    training = _same_network(store, options, training)
     arms, notes = plan_arms(
         options.arms, store, patients=options.train_patients, ratio=options.ratio, more=options.oracle_patients
     )
@@ -177,6 +178,14 @@ def _check(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticS
     for one in synthetic:
         # Now rather than when the first arm has been trained.
         fitting_slices(one, store)
+
+
+def _same_network(store: Store, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
+    """Return the options with the width that the real arm would take: an oracle must not get a larger network."""
+    from synthmed.models.unet import width_for
+
+    slices = len(store.training_indices(training_cases(store, options.train_patients)))
+    return training.model_copy(update={"width": training.width or width_for(store.size, slices)})
 
 
 def _train(
