@@ -13,7 +13,7 @@ from synthmed.segmentation import blend
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import batch_parts, blended_batches, fitting_slices
 
-STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0)
+STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0)
 
 
 @given(batch=st.integers(2, 200), ratio=st.floats(0, 50))
