@@ -11,7 +11,11 @@ from .common import console, emit_json, json_option, progress
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.on_the_fly import GeneratedSlices
+    from synthmed.segmentation.options import SegmentOptions
     from synthmed.segmentation.run import SegmentationRun
+    from synthmed.segmentation.schedule import Blending
     from synthmed.segmentation.score import Mean, Scores
 
 RUNS = Path("runs")
@@ -34,6 +38,14 @@ def command() -> None:
 @click.option("--data", type=FOLDER, help="Store to train on.  [default: prepared last here]")
 @click.option("--synthetic", type=FOLDER, help="Set that `synthmed generate` wrote, to blend in.")
 @click.option("--ratio", type=float, help="Synthetic slices for each real slice; inf: synthetic alone.  [default: 0.5]")
+@click.option("--generator", type=FOLDER, metavar="RUN", help="Draw the slices while training, each once (or export).")
+@click.option("--psi", type=float, help="Truncation of --generator.  [default: 1]")
+@click.option("--ratio-end", type=float, metavar="R", help="Ratio at the last step, reached along a line.")
+@click.option("--pretrain", type=float, metavar="SHARE", help="Share of the steps, first, on synthetic slices alone.")
+@click.option("--synthetic-weight", type=float, metavar="W", help="Weight of a synthetic slice in the loss; real: 1.")
+@click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="balanced: rare classes more often.")
+@click.option("--filter", "keep_share", type=float, metavar="SHARE", help="Keep the best SHARE of --synthetic.")
+@click.option("--filter-with", type=FOLDER, metavar="RUN", help="U-Net of the same patients, real only, as a judge.")
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
@@ -46,17 +58,25 @@ def command() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same machine: same run.  [default: 0]")
 @json_option
 def train_command(
-    data: Path | None, synthetic: Path | None, out: Path | None, resume: bool, as_json: bool, **values: Any
+    data: Path | None,
+    synthetic: Path | None,
+    generator: Path | None,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Train a U-Net on a store's training patients, watching its validation patients.
 
-    Ctrl-C saves and stops; --resume goes on exactly where it stopped.
+    Ctrl-C saves and stops; --resume goes on exactly where it stopped. `--pretrain 0.5 --ratio 0` trains on synthetic
+    slices first and then on real ones. --filter judges label maps and distances by the training patients alone, and
+    with --filter-with RUN also whether that U-Net agrees with each label map.
 
     \b
     Example:
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
+      synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
-    from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
@@ -65,13 +85,15 @@ def train_command(
     if resume and out is None:
         raise UserError("--resume needs the run to go on with: give --out RUN")
     begun = SegmentationRun.open(out) if resume and out and (out / RECORD).is_file() else None
-    if begun and begun.record.synthetic and synthetic is None:
-        synthetic = Path(begun.record.synthetic.folder)
-    if synthetic and begun is None and values["ratio"] is None:
+    if begun and begun.record.synthetic and synthetic is None and generator is None:
+        folder = Path(begun.record.synthetic.folder)
+        synthetic, generator = (folder, None) if begun.record.synthetic.slices else (None, folder)
+    if (synthetic or generator) and begun is None and values["ratio"] is None:
         values["ratio"] = DEFAULT_RATIO
+    values["blending"] = _blending(values, begun)
     options = check_options(values, begun=begun.record.options if begun else None)
     store = _store(data, begun)
-    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
+    blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
     path = out or next_run_path(RUNS, "unet")
     with progress("segment train") as report:
         run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
@@ -145,6 +167,30 @@ def score_command(predicted: Path, reference: Path, out: Path | None, as_json: b
         emit_json(scores.model_dump())
     else:
         _render_scores(scores)
+
+
+def _blending(values: dict[str, Any], begun: "SegmentationRun | None") -> "Blending":
+    from synthmed.segmentation.schedule import check_blending
+
+    given = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling", "psi")}
+    judge = values.pop("filter_with")
+    given |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
+    return check_blending(given, begun=begun.record.options.blending if begun else None)
+
+
+def _blended(
+    synthetic: Path | None, generator: Path | None, options: "SegmentOptions"
+) -> "SyntheticSet | GeneratedSlices | None":
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.generation.locate import open_sampler
+    from synthmed.segmentation.on_the_fly import GeneratedSlices
+
+    if synthetic and generator:
+        raise UserError("--synthetic and --generator exclude each other: leave one of them out")
+    if generator:
+        sampler, _ = open_sampler(generator)
+        return GeneratedSlices(sampler, generator, psi=options.blending.psi)
+    return SyntheticSet.open(synthetic) if synthetic else None
 
 
 def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":

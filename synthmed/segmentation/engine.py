@@ -43,6 +43,7 @@ class SegmentationEngine:
             input_signature=[
                 tf.TensorSpec((*shape, channels), tf.float32),
                 tf.TensorSpec(shape, tf.uint8),
+                tf.TensorSpec((options.batch,), tf.float32),
                 tf.TensorSpec((), tf.float32),
             ],
         )
@@ -51,7 +52,7 @@ class SegmentationEngine:
         """Do step `number` (from 0) and return what there is to log."""
         # A young average would be mostly initial weights; let it forget faster at first.
         decay = min(self.options.average, (1.0 + number) / (10.0 + number))
-        report = self._compiled(batch["image"], batch["label"], tf.constant(decay, tf.float32))
+        report = self._compiled(batch["image"], batch["label"], batch["weight"], tf.constant(decay, tf.float32))
         return {name: float(value) for name, value in report.items()}
 
     def state(self) -> dict[str, Any]:
@@ -62,11 +63,11 @@ class SegmentationEngine:
             raise RuntimeError("two variables share a path: a checkpoint would lose one of them")
         return state
 
-    def _step(self, image: tf.Tensor, label: tf.Tensor, decay: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _step(self, image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, decay: tf.Tensor) -> dict[str, tf.Tensor]:
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(image, training=True)
-            dice, entropy = soft_dice(logits, label), cross_entropy(logits, label)
+            dice, entropy = soft_dice(logits, label, weight), cross_entropy(logits, label, weight)
             loss = dice + entropy
         rate = self.optimizer.learning_rate
         self.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]))

@@ -13,6 +13,8 @@ from synthmed.progress import Progress
 from synthmed.segmentation.blend import SyntheticSlices, blended_batches
 from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.inference import SlicePredictor, validate
+from synthmed.segmentation.on_the_fly import GeneratedSlices
+from synthmed.segmentation.pictures import write_batch_picture
 from synthmed.segmentation.run import CHECKPOINTS, SegmentationRun
 from synthmed.training.checkpoint import Checkpoint, list_checkpoints, remove_leftovers, save_checkpoint
 from synthmed.training.stopping import stop_on_signal
@@ -36,7 +38,7 @@ class TrainingLoop:
         run: SegmentationRun,
         store: Store,
         numbers: np.ndarray,
-        synthetic: SyntheticSlices | None,
+        synthetic: SyntheticSlices | GeneratedSlices | None,
         *,
         report: Progress,
     ):
@@ -86,11 +88,15 @@ class TrainingLoop:
                 ratio=options.ratio,
                 seed=options.seed,
                 augmentation=options.augmentation,
+                blending=options.blending,
+                steps=options.steps,
                 start=start,
             )
         )
 
     def _do_step(self, batch: dict[str, Any]) -> None:
+        if self.step == 0:
+            write_batch_picture(self.run.path, batch, self.store.channels)
         values = self.engine.step(self.step, batch)
         self.step += 1
         if not math.isfinite(values["loss"]):

@@ -69,7 +69,7 @@ def _soften(planes: "tf.Tensor", size: tuple[int, int], draws: Draws, options: "
 
 
 def _blurring(side: int, sigma: "tf.Tensor") -> "tf.Tensor":
-    """Return `[n, side, side]` for standard deviations `[n, 1]` in pixels: Gaussian weights that sum to 1 in each row."""
+    """Return `[n, side, side]` for deviations `[n, 1]` in pixels: Gaussian weights that sum to 1 in each row."""
     import tensorflow as tf
 
     places = tf.range(side, dtype=tf.float32)

@@ -1,6 +1,8 @@
 """Moving slices and their labels inside tf.data: affine changes, mirroring, elastic deformation."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +43,11 @@ def move(
     if options.elastic and options.displacement:
         bent = draws.uniform([count]) < options.elastic
     moved = tf.reduce_any(transforms != tf.constant([1.0, 0, 0, 0, 1, 0, 0, 0]), axis=1)
-    changes = [(tf.where(moved & ~bent), _affine)]
+    changes: list[tuple[tf.Tensor, Callable]] = [(tf.where(moved & ~bent), _affine)]
     if options.elastic and options.displacement:
         chosen = tf.where(bent)
         shifts = _displacement(tf.shape(chosen)[0], (height, width), draws, options)
-        changes.append((chosen, lambda *slices: _dense(*slices, shifts)))
+        changes.append((chosen, partial(_dense, shifts=shifts)))
     for chosen, change in changes:
         parts = change(*(tf.gather_nd(values, chosen) for values in (image, label, transforms)))
         image = tf.tensor_scatter_nd_update(image, chosen, parts[0])
@@ -108,7 +110,7 @@ def _displacement(count: "tf.Tensor", size: tuple[int, int], draws: Draws, optio
 
 
 def _spline_basis(side: int) -> np.ndarray:
-    """Return float32 `[side, SPANS + 3]`: weights of control points by which unit normal ones give about unit variance."""
+    """Return float32 `[side, SPANS + 3]`: weights by which unit normal control points give unit variance."""
     from scipy.interpolate import BSpline
 
     places = (np.arange(side) + 0.5) / side * SPANS

@@ -6,7 +6,6 @@ import tensorflow as tf
 from scipy import ndimage
 
 from synthmed.data.schema import IGNORE
-
 from synthmed.segmentation import recolour, warp
 from synthmed.segmentation.augment import Augmentation, augment
 from synthmed.segmentation.draws import Draws
