@@ -15,7 +15,7 @@ from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation, augment
-from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceStream
+from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceReader
 from synthmed.segmentation.schedule import Blending, Schedule
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def blended_batches(
 
     blending = blending or Blending()
     schedule = Schedule(batch=batch, ratio=ratio, steps=steps, blending=blending)
-    sources: list[_Ordered | _Drawn | None] = [_Ordered(real, indices, seed) if schedule.uses_real else None, None]
+    sources: list[_Ordered | SliceReader | None] = [_Ordered(real, indices, seed) if schedule.uses_real else None, None]
     if schedule.uses_synthetic:
         if synthetic is None:
             raise UserError(f"--ratio {ratio:g} needs synthetic slices: give --synthetic DIR")
@@ -226,9 +226,9 @@ def blended_batches(
 
 def _synthetic_source(
     synthetic: SyntheticSlices | GeneratedSlices, blending: Blending, seed: int
-) -> "_Ordered | _Drawn":
+) -> "_Ordered | SliceReader":
     if isinstance(synthetic, GeneratedSlices):
-        return _Drawn(synthetic, seed)
+        return synthetic.reader(seed)
     everything = np.arange(len(synthetic))
     if blending.sampling == "balanced":
         everything = offered(synthetic.class_counts, everything, blending, seed=seed)
@@ -245,19 +245,3 @@ class _Ordered:
     def take(self, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._indices[self._order.take(position, count)]
         return self._source.images(chosen), self._source.labels(chosen)
-
-
-class _Drawn:
-    """Slices that are drawn as they are needed, each once."""
-
-    def __init__(self, source: GeneratedSlices, seed: int):
-        self._source, self._seed = source, seed
-        self._stream: SliceStream | None = None
-        self._next = -1
-
-    def take(self, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        # Another position comes where somebody iterates over the batches a second time.
-        if self._stream is None or position != self._next:
-            self._stream = self._source.stream(self._seed, position)
-        self._next = position + count
-        return self._stream.take(count)

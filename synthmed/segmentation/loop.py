@@ -60,6 +60,13 @@ class TrainingLoop:
 
     def go(self) -> None:
         """Do all steps that are left and keep the result; when asked to stop, keep a checkpoint instead."""
+        try:
+            self._go()
+        finally:
+            if isinstance(self.synthetic, GeneratedSlices):
+                self.synthetic.close()
+
+    def _go(self) -> None:
         self._restore()
         saved = last = time.monotonic()
         batches = self._batches(self.step)

@@ -3,8 +3,9 @@
 import queue
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ AHEAD = 4
 _POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass
 class GeneratedSlices:
     """An endless series of pairs from a generator: slice `i` is the item `i` of a base seed, whoever draws it when.
 
@@ -31,6 +32,7 @@ class GeneratedSlices:
     path: Path
     psi: float = 1.0
     block: int = 8
+    _readers: list["SliceReader"] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -58,22 +60,58 @@ class GeneratedSlices:
         assert samples.images is not None, "checked before the training: the generator draws images"
         return np.clip(samples.images, -1.0, 1.0), samples.labels
 
-    def stream(self, seed: int, start: int) -> "SliceStream":
-        """Return the slices from number `start` on, drawn ahead in a thread of their own."""
-        return SliceStream(self, seed=seed, start=start)
+    def reader(self, seed: int) -> "SliceReader":
+        """Return a reader of the items of a base seed; `close` ends it."""
+        reader = SliceReader(self, seed)
+        self._readers.append(reader)
+        return reader
+
+    def close(self) -> None:
+        """End all readers and their threads; new ones may be made."""
+        while self._readers:
+            self._readers.pop().close()
 
 
-class SliceStream:
-    """Reads `GeneratedSlices` in order; a thread draws a few blocks ahead and waits while nobody takes them.
+class SliceReader:
+    """Reads `GeneratedSlices` from any position; going on from there, slices are drawn ahead.
+
+    TensorFlow keeps the functions of a data set for ever, and with them this reader: it has to be closed.
 
     Args:
         source: What to draw.
         seed: Base seed of the items.
-        start: First item.
-
-    Attributes:
-        close: Ends the thread; called by itself when the stream is no longer used.
     """
+
+    def __init__(self, source: GeneratedSlices, seed: int):
+        self._source, self._seed = source, seed
+        self._stream: _SliceStream | None = None
+        self._next = -1
+        self._closed = False
+
+    def take(self, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and labels of the items from `position` on, waiting until they are drawn.
+
+        Raises:
+            Exception: Whatever drawing raised.
+        """
+        if self._closed:
+            raise RuntimeError("the reader of synthetic slices has been closed")
+        if self._stream is None or position != self._next:
+            if self._stream is not None:
+                self._stream.close()
+            self._stream = _SliceStream(self._source, seed=self._seed, start=position)
+        self._next = position + count
+        return self._stream.take(count)
+
+    def close(self) -> None:
+        """End the thread that draws; a `take` that waits for it fails."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+
+
+class _SliceStream:
+    """Slices in order; a thread draws a few blocks ahead and waits while nobody takes them."""
 
     def __init__(self, source: GeneratedSlices, *, seed: int, start: int):
         self._images: list[np.ndarray] = []
@@ -87,13 +125,8 @@ class SliceStream:
         self.close = weakref.finalize(self, _end, thread, closed)
 
     def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next images and labels, waiting until they are drawn.
-
-        Raises:
-            Exception: Whatever drawing raised.
-        """
         while len(self._images) < count:
-            block = self._blocks.get()
+            block = self._next_block()
             if isinstance(block, BaseException):
                 raise block
             self._images.extend(block[0])
@@ -101,6 +134,14 @@ class SliceStream:
         images, labels = np.stack(self._images[:count]), np.stack(self._labels[:count])
         del self._images[:count], self._labels[:count]
         return images, labels
+
+    def _next_block(self) -> Any:
+        while self.close.alive:
+            try:
+                return self._blocks.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+        raise RuntimeError("the reader of synthetic slices has been closed")
 
 
 def _draw_ahead(source: GeneratedSlices, seed: int, start: int, blocks: queue.Queue, closed: threading.Event) -> None:

@@ -1,6 +1,5 @@
 """Slices drawn while a U-Net trains: each once, the same ones after a restart, errors told, no thread left."""
 
-import gc
 import math
 import threading
 import time
@@ -73,24 +72,27 @@ def test_every_slice_comes_once_and_a_restart_goes_on_with_the_same(store):
     assert whole == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert numbers(store, source, start=2, steps=2) == whole[2:]
     assert numbers(store, source) == whole
+    source.close()
 
 
 def test_no_more_is_drawn_ahead_than_the_queue_holds_and_the_thread_ends(store):
     """A user's memory would fill with slices, or the process would not end."""
     painter = Painter(store)
-    # Streams of earlier tests end with the data sets that they belong to.
-    gc.collect()
-    assert not _drawing()
-    stream = GeneratedSlices(painter, Path("painter"), block=2).stream(0, 0)
-    stream.take(1)
+    before = set(_drawing())
+    source = GeneratedSlices(painter, Path("painter"), block=2)
+    reader = source.reader(0)
+    reader.take(0, 1)
     for _ in range(50):
         time.sleep(0.01)
     # The queue is full, one block is in the hands of the thread, and one has been taken.
     assert len(painter.seeds) <= 2 * (AHEAD + 2)
-    (thread,) = _drawing()
-    del stream
-    thread.join(timeout=10)
-    assert not thread.is_alive()
+    assert len(set(_drawing()) - before) == 1
+    source.close()
+    assert set(_drawing()) <= before
+    with pytest.raises(RuntimeError, match="closed"):
+        reader.take(1, 1)
+    assert source.reader(0).take(4, 2)[0].shape == (2, *store.size, len(store.channels))
+    source.close()
 
 
 def _drawing():
@@ -104,9 +106,8 @@ def test_an_error_of_the_generator_reaches_the_training(store):
         def sample(self, *_, **__):
             raise UserError("the generator is broken")
 
-    stream = GeneratedSlices(Broken(store), Path("broken")).stream(0, 0)
     with pytest.raises(UserError, match="broken"):
-        stream.take(1)
+        GeneratedSlices(Broken(store), Path("broken")).reader(0).take(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ def test_an_interrupted_training_on_drawn_slices_ends_where_an_undisturbed_one_d
     whole = train(store, tmp_path / "whole", options, synthetic=source)
     assert (whole.path / "batch.png").is_file()
     assert whole.record.synthetic.hash == "painter"
+    assert not _drawing()
     real_step = TrainingLoop._do_step
 
     def killed(loop, batch):
@@ -167,3 +169,4 @@ def test_synthetic_alone_and_filter_of_drawn_slices(store, tmp_path):
         train(store, tmp_path / "run", options, synthetic=source)
     stream = blended_batches(store, np.empty(0, int), source, batch=2, ratio=math.inf, seed=0, augmentation=STILL)
     assert next(iter(stream))["synthetic"].numpy().all()
+    source.close()
