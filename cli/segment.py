@@ -49,11 +49,20 @@ def command() -> None:
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
-@click.option("--width", type=int, help="Channels at full resolution.  [default: 24]")
+@click.option("--width", type=int, help="Channels at full resolution.  [default: 16 to 32, by the store's slices]")
+@click.option("--levels", type=int, help="Resolutions.  [default: by the size of the slices]")
+@click.option("--decoder-convolutions", type=int, help="Convolutions a level on the way up.  [default: 2]")
+@click.option("--deep-supervision/--no-deep-supervision", default=None, help="Train lower levels too.  [default: on]")
+@click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="Of rare classes.  [default: none]")
+@click.option("--context", type=int, metavar="N", help="See N neighbouring slices on each side.  [default: 0]")
 @click.option("--learning-rate", type=float, help="Highest learning rate of AdamW.  [default: 0.002]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Number format.  [default: auto]")
 @click.option("--train-patients", type=int, metavar="N", help="Use N training patients (nested: 5 within 10).")
-@click.option("--keep", type=click.Choice(["last", "best"]), help="Weights to predict with.  [default: last]")
+@click.option("--validate-every", type=int, metavar="N", help="Steps between validations.  [default: a fifth]")
+@click.option("--patience", type=int, metavar="N", help="Stop after N validations without gain.  [default: never]")
+@click.option(
+    "--keep", type=click.Choice(["last", "best"]), help="Weights to predict with.  [default: best with --patience]"
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same machine: same run.  [default: 0]")
 @json_option
@@ -218,8 +227,10 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
         return
     screen = console()
     real, synthetic = record.batch_parts
+    steps = max((line["step"] for line in lines), default=0)
+    early = f" (of {record.options.steps}: the validation no longer gained)" if steps < record.options.steps else ""
     screen.print(
-        f"{run.path}: {record.options.steps} steps of {real} real and {synthetic} synthetic slices, "
+        f"{run.path}: {steps} steps{early} of {real} real and {synthetic} synthetic slices, "
         f"{len(record.training_patients)} training cases, {seconds:.0f} s"
     )
     if validation and validation["dice"] is not None:

@@ -9,6 +9,10 @@ from synthmed.models.unet_blocks import ConvolutionBlock
 SMALLEST_SIDE = 4
 """The lowest resolution keeps at least this many pixels along the shorter side."""
 MOST_LEVELS = 7
+MANY_SLICES = 2000
+"""Training slices from which on the network is wider."""
+LARGE_SLICE = 256 * 256
+"""Pixels of a slice above which the network is narrower."""
 
 
 def levels_for(size: tuple[int, int]) -> int:
@@ -19,11 +23,23 @@ def levels_for(size: tuple[int, int]) -> int:
     return levels
 
 
+def width_for(size: tuple[int, int], slices: int) -> int:
+    """Return how many channels suit full resolution, for `slices` training slices of `size` pixels.
+
+    24 is what all figures of the documentation were measured with. From `MANY_SLICES` on the network is as wide as
+    nnU-Net's (32), since enough slices are there to fill it; slices larger than `LARGE_SLICE` take 16 unless they are
+    as many, because a step's time grows with pixels times width squared.
+    """
+    many, large = slices >= MANY_SLICES, size[0] * size[1] > LARGE_SLICE
+    return 24 if many == large else (32 if many else 16)
+
+
 @keras.saving.register_keras_serializable(package="synthmed")
 class UNet(keras.Model):
     """U-Net (Ronneberger et al. 2015) with instance normalisation and leaky ReLU (as in nnU-Net, Isensee et al. 2021).
 
-    The decoder has one convolution a level by default where the encoder has two, which saves a fifth of a step's time.
+    One convolution a level on the way up instead of two makes a step 1.4 times shorter and costs half a point of Dice
+    (0.837 beside 0.8425 on 20 hippocampus patients after 500 steps).
 
     Args:
         classes: Number of classes, background included.
@@ -32,6 +48,8 @@ class UNet(keras.Model):
         max_width: Upper limit of the doubling.
         encoder_convolutions: Convolutions a level on the way down.
         decoder_convolutions: Convolutions a level on the way up.
+        context: How many neighbouring slices on each side the input holds beside the slice itself, as further channels
+            (see `synthmed.segmentation.context`); whoever applies the network to a case reads it here.
 
     Input shape: `(batch, height, width, channels)`, height and width known when the model is built or called; sides
     that are no multiple of `2 ** (levels - 1)` are padded by reflection and the result is cropped.
@@ -46,7 +64,8 @@ class UNet(keras.Model):
         levels: int = 5,
         max_width: int = 256,
         encoder_convolutions: int = 2,
-        decoder_convolutions: int = 1,
+        decoder_convolutions: int = 2,
+        context: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -54,12 +73,15 @@ class UNet(keras.Model):
             raise ValueError(f"classes must be at least 2 (background counts), got {classes}")
         if width < 1 or levels < 1:
             raise ValueError(f"width and levels must be at least 1, got {width} and {levels}")
+        if context < 0:
+            raise ValueError(f"context must be at least 0, got {context}")
         self.classes = classes
         self.width = width
         self.levels = levels
         self.max_width = max_width
         self.encoder_convolutions = encoder_convolutions
         self.decoder_convolutions = decoder_convolutions
+        self.context = context
 
         policy = self.dtype_policy
         self.widths = [min(width * 2**level, max_width) for level in range(levels)]
@@ -93,16 +115,28 @@ class UNet(keras.Model):
         self.built = True
 
     def call(self, inputs):
-        height, width = inputs.shape[1], inputs.shape[2]
-        x = _pad_to_multiple(inputs, 2 ** (self.levels - 1))
+        return self.logits(self.features(inputs), inputs.shape[1:3])
+
+    def features(self, inputs):
+        """Return what each level of the decoder gives, full resolution first; the lowest level is the encoder's.
+
+        Level `n` has a pixel for each `2 ** n` rows and columns, those of the padding included.
+        """
+        x = _pad_to_multiple(ops.cast(inputs, self.compute_dtype), 2 ** (self.levels - 1))
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level else x)
             skips.append(x)
+        found = [x]
         for level in reversed(range(self.levels - 1)):
             x = ops.concatenate([self.enlarge(self.narrow[level](x)), skips[level]], axis=-1)
             x = self.decoder[level](x)
-        return self.head(x)[:, :height, :width, :]
+            found.append(x)
+        return found[::-1]
+
+    def logits(self, features, size):
+        """Return the result `(batch, *size, classes)` that follows from `features`."""
+        return self.head(features[0])[:, : size[0], : size[1], :]
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.classes)
@@ -117,6 +151,7 @@ class UNet(keras.Model):
             "max_width": self.max_width,
             "encoder_convolutions": self.encoder_convolutions,
             "decoder_convolutions": self.decoder_convolutions,
+            "context": self.context,
         }
 
 

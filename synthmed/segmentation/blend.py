@@ -15,6 +15,7 @@ from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation, augment
+from synthmed.segmentation.context import RepeatedSlices, widened
 from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceReader
 from synthmed.segmentation.schedule import Blending, Schedule
 
@@ -153,7 +154,7 @@ def offered(class_counts: np.ndarray, numbers: np.ndarray, blending: Blending, *
 def blended_batches(
     real: SliceSource,
     indices: np.ndarray,
-    synthetic: SyntheticSlices | GeneratedSlices | None,
+    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices | None,
     *,
     batch: int,
     ratio: float,
@@ -198,8 +199,8 @@ def blended_batches(
             for source, first, count in zip(sources, before, counts, strict=True)
             if source is not None and count
         ]
-        image, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return image, label, np.repeat([False, True], counts)
+        image = np.concatenate([widened(image, len(real.channels)) for image, _ in parts])
+        return image, np.concatenate([label for _, label in parts]), np.repeat([False, True], counts)
 
     def load(step: "tf.Tensor") -> "tuple[tf.Tensor, ...]":
         image, label, drawn = tf.numpy_function(fetch, [step], [tf.float32, tf.uint8, tf.bool], stateful=False)
@@ -225,13 +226,14 @@ def blended_batches(
 
 
 def _synthetic_source(
-    synthetic: SyntheticSlices | GeneratedSlices, blending: Blending, seed: int
+    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices, blending: Blending, seed: int
 ) -> "_Ordered | SliceReader":
     if isinstance(synthetic, GeneratedSlices):
         return synthetic.reader(seed)
     everything = np.arange(len(synthetic))
-    if blending.sampling == "balanced":
-        everything = offered(synthetic.class_counts, everything, blending, seed=seed)
+    counted = synthetic.source if isinstance(synthetic, RepeatedSlices) else synthetic
+    if isinstance(counted, SyntheticSlices) and blending.sampling == "balanced":
+        everything = offered(counted.class_counts, everything, blending, seed=seed)
     return _Ordered(synthetic, everything, seed)
 
 

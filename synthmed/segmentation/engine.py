@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from synthmed.models.unet import UNet, levels_for
-from synthmed.segmentation.losses import cross_entropy, soft_dice
+from synthmed.models.deep_supervision import DeepSupervision, supervised_levels
+from synthmed.models.unet import UNet, levels_for, width_for
+from synthmed.segmentation.losses import cross_entropy, deep_loss, soft_dice
 from synthmed.segmentation.options import SegmentOptions
 
 
@@ -16,27 +17,54 @@ class SegmentationEngine:
     Args:
         options: Of the training.
         size: Rows and columns of a slice.
-        channels: Number of image channels.
+        channels: Number of image channels of one slice; its neighbours' come on top (`options.context`).
         classes: Number of classes, background included.
         policy: Keras dtype policy of the network.
+        slices: Number of training slices, from which the width follows where the options leave it open.
+        class_weights: What a pixel of each class counts in the cross-entropy; None for 1 each.
 
     Attributes:
         model: The network being trained.
         average: The moving average of its weights, as a network.
+        heads: What deep supervision adds while training; without it, or on a shallow network, it has no weights.
     """
 
-    def __init__(self, options: SegmentOptions, *, size: tuple[int, int], channels: int, classes: int, policy: str):
+    def __init__(
+        self,
+        options: SegmentOptions,
+        *,
+        size: tuple[int, int],
+        channels: int,
+        classes: int,
+        policy: str,
+        slices: int = 0,
+        class_weights: tuple[float, ...] | None = None,
+    ):
         keras.utils.set_random_seed(options.seed)
         levels = options.levels or levels_for(size)
+        channels *= 2 * options.context + 1
         self.options = options
-        self.model = UNet(classes, width=options.width, levels=levels, dtype=policy, name="unet")
+        self.class_weights = class_weights
+        self.model = UNet(
+            classes,
+            width=options.width or width_for(size, slices),
+            levels=levels,
+            decoder_convolutions=options.decoder_convolutions,
+            context=options.context,
+            dtype=policy,
+            name="unet",
+        )
         self.average = UNet.from_config({**self.model.get_config(), "name": "average"})
         for network in (self.model, self.average):
             network.build((None, *size, channels))
+        lower = supervised_levels(levels) - 1 if options.deep_supervision else 0
+        self.heads = DeepSupervision(classes, count=lower, dtype=policy, name="heads")
+        self.heads.build([(None, None, None, width) for width in self.model.widths[1 : lower + 1]])
         self.average.set_weights(self.model.get_weights())
         self.average.trainable = False
         self.optimizer = _optimizer(options)
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer.build(self._trained())
+        self._equal = tf.ones(options.batch)
         shape = (options.batch, *size)
         self._compiled = tf.function(
             self._step,
@@ -49,26 +77,41 @@ class SegmentationEngine:
         )
 
     def step(self, number: int, batch: dict[str, Any]) -> dict[str, float]:
-        """Do step `number` (from 0) and return what there is to log."""
+        """Do step `number` (from 0) and return what there is to log.
+
+        Args:
+            number: Steps done before.
+            batch: "image" `[batch, H, W, channels]`, "label" `[batch, H, W]` and, if some slices count more than
+                others, "weight" `[batch]`.
+        """
         # A young average would be mostly initial weights; let it forget faster at first.
         decay = min(self.options.average, (1.0 + number) / (10.0 + number))
-        report = self._compiled(batch["image"], batch["label"], batch["weight"], tf.constant(decay, tf.float32))
+        weight = batch.get("weight", self._equal)
+        report = self._compiled(batch["image"], batch["label"], weight, tf.constant(decay, tf.float32))
         return {name: float(value) for name, value in report.items()}
 
     def state(self) -> dict[str, Any]:
         """Return every variable that the next step depends on, by a name that is stable between processes."""
-        owners = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+        owners = {"model": self.model, "average": self.average, "heads": self.heads, "optimizer": self.optimizer}
         state = {f"{owner}/{item.path}": item for owner, group in owners.items() for item in group.variables}
         if len(state) != sum(len(group.variables) for group in owners.values()):
             raise RuntimeError("two variables share a path: a checkpoint would lose one of them")
         return state
 
+    def _trained(self) -> list[Any]:
+        return self.model.trainable_variables + self.heads.trainable_variables
+
     def _step(self, image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, decay: tf.Tensor) -> dict[str, tf.Tensor]:
-        variables = self.model.trainable_variables
+        variables = self._trained()
+        weights = {"weight": weight, "class_weights": self.class_weights}
         with tf.GradientTape() as tape:
-            logits = self.model(image, training=True)
-            dice, entropy = soft_dice(logits, label, weight), cross_entropy(logits, label, weight)
-            loss = dice + entropy
+            features = self.model.features(image)
+            size = image.shape[1:3]
+            logits = self.model.logits(features, size)
+            dice, entropy = soft_dice(logits, label, weight=weight), cross_entropy(logits, label, **weights)
+            lower = features[1 : self.heads.count + 1]
+            coarser = self.heads(lower, size=tuple(size)) if lower else []
+            loss = deep_loss(dice + entropy, coarser, label, **weights)
         rate = self.optimizer.learning_rate
         self.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]))
         for target, source in zip(self.average.variables, self.model.variables, strict=True):

@@ -213,6 +213,8 @@ def _check_segmenter(run: "SegmentationRun", store: Store, hashes: set[str]) -> 
     mend = "train one with `synthmed segment train` on the same --data and --train-patients, without --synthetic"
     if record.synthetic is not None:
         raise UserError(f"--filter-with {run.path} was trained on synthetic slices: {mend}")
+    if record.options.context:
+        raise UserError(f"--filter-with {run.path} needs neighbouring slices, which samples lack: train it without")
     others = set(record.training_patients) - hashes
     if others:
         raise UserError(f"--filter-with {run.path} saw {len(others)} patients that are not trained on here: {mend}")

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from synthmed.data.store import Store
+from synthmed.data.stream import SliceSource
 from synthmed.errors import UserError
 from synthmed.progress import Progress
 from synthmed.segmentation.blend import SyntheticSlices, blended_batches
+from synthmed.segmentation.context import ContextSlices, RepeatedSlices
 from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.on_the_fly import GeneratedSlices
@@ -50,16 +52,22 @@ class TrainingLoop:
             channels=len(store.channels),
             classes=len(store.classes),
             policy=run.record.policy,
+            slices=len(numbers),
+            class_weights=run.record.class_weights,
         )
-        self.predictor = SlicePredictor(self.engine.average, batch=self.options.batch)
+        self.predictor = SlicePredictor(self.engine.average)
         # All that the rest of the training depends on besides variables.
         self.step = 0
         self.best: float | None = None
+        self.stale = 0
         self.window: list[dict[str, float]] = []
         self.seconds = 0.0
 
     def go(self) -> None:
-        """Do all steps that are left and keep the result; when asked to stop, keep a checkpoint instead."""
+        """Do all steps that are left, or until validations no longer improve, and keep the result.
+
+        When asked to stop, keep a checkpoint instead.
+        """
         try:
             self._go()
         finally:
@@ -71,7 +79,7 @@ class TrainingLoop:
         saved = last = time.monotonic()
         batches = self._batches(self.step)
         with stop_on_signal() as stop:
-            while self.step < self.options.steps and not stop:
+            while not self._complete() and not stop:
                 self._do_step(next(batches))
                 now = time.monotonic()
                 self.seconds, last = self.seconds + now - last, now
@@ -81,16 +89,26 @@ class TrainingLoop:
                     saved = now
                 self.report(self.step, self.options.steps, note)
             self._save()
-            if self.step == self.options.steps:
+            if self._complete():
                 self.run.save(self.engine.average, "last")
+
+    def _complete(self) -> bool:
+        patience = self.options.patience
+        return self.step >= self.options.steps or (patience is not None and self.stale >= patience)
 
     def _batches(self, start: int) -> Iterator[dict[str, Any]]:
         options = self.options
+        real: SliceSource = self.store
+        synthetic: Any = self.synthetic
+        if options.context:
+            real = ContextSlices(self.store, options.context)
+            if isinstance(synthetic, SyntheticSlices):
+                synthetic = RepeatedSlices(synthetic, options.context)
         return iter(
             blended_batches(
-                self.store,
+                real,
                 self.numbers,
-                self.synthetic,
+                synthetic,
                 batch=options.batch,
                 ratio=options.ratio,
                 seed=options.seed,
@@ -119,13 +137,20 @@ class TrainingLoop:
         note = f"loss {self.window[-1]['loss']:.3f}"
         at_end = self.step == options.steps
         if self.step % options.log_every == 0 or at_end:
-            means = {name: float(np.mean([values[name] for values in self.window])) for name in self.window[0]}
-            self.run.log({"step": self.step, **means, "seconds": round(self.seconds, 2)})
-            self.window = []
+            self._log_window()
         assert options.validate_every is not None, "resolved before the run was made"
         if self.step % options.validate_every == 0 or at_end:
             self._validate()
+            if self._complete() and not at_end:
+                if self.window:
+                    self._log_window()
+                self.run.log({"step": self.step, "stopped": f"{self.stale} validations without gain"})
         return note if self.best is None else f"{note}, best validation Dice {self.best:.3f}"
+
+    def _log_window(self) -> None:
+        means = {name: float(np.mean([values[name] for values in self.window])) for name in self.window[0]}
+        self.run.log({"step": self.step, **means, "seconds": round(self.seconds, 2)})
+        self.window = []
 
     def _validate(self) -> None:
         if not self.store.cases("val"):
@@ -134,12 +159,15 @@ class TrainingLoop:
         self.run.log({"step": self.step, "validation": result})
         score = result["dice"]
         if score is not None and (self.best is None or score > self.best):
-            self.best = score
+            self.best, self.stale = score, 0
             self.run.save(self.engine.average, "best")
+        else:
+            self.stale += 1
 
     def _save(self) -> None:
         arrays = {name: variable.numpy() for name, variable in self.engine.state().items()}
-        state = {"step": self.step, "best": self.best, "window": self.window, "seconds": self.seconds}
+        names = ("step", "best", "stale", "window", "seconds")
+        state = {name: getattr(self, name) for name in names}
         save_checkpoint(self.run.path / CHECKPOINTS, arrays, state, keep=KEPT_CHECKPOINTS)
 
     def _restore(self) -> None:
@@ -154,8 +182,8 @@ class TrainingLoop:
             for name, variable in variables.items():
                 variable.assign(arrays[name])
             state = checkpoint.state
-            self.step, self.best, self.window = state["step"], state["best"], state["window"]
-            self.seconds = state["seconds"]
+            self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
+            self.window, self.seconds = state["window"], state["seconds"]
         self.run.cut_log(self.step)
 
 

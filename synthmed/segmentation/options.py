@@ -21,15 +21,22 @@ class SegmentOptions(BaseModel):
         batch: Slices a step, real and synthetic together.
         ratio: Synthetic slices for each real slice; 0 is real only, infinity is synthetic only.
         train_patients: Use this many of the store's training patients; None for all.
-        width: Channels of the U-Net at full resolution.
+        width: Channels of the U-Net at full resolution; None derives them from the size and number of the slices.
         levels: Resolutions of the U-Net; None derives them from the size of the slices.
+        decoder_convolutions: Convolutions of each level on the way up.
+        deep_supervision: Whether lower levels of the decoder are trained to predict the labels too.
+        class_weights: "frequency" lets rare classes count more in the cross-entropy, by the training slices alone.
+        context: Neighbouring slices on each side that the network sees beside a slice, as further channels.
         learning_rate: Highest rate of AdamW, reached after the warm-up, then decaying to 0 along a cosine.
         warmup: Share of the steps over which the rate rises from 0.
         weight_decay: Of AdamW, on convolution kernels alone.
         average: Decay a step of the moving average of the weights, which is what is validated and kept.
         precision: "auto" takes bfloat16 where the hardware has it.
         validate_every: Steps between validations on whole validation patients; None for a fifth of the steps.
-        keep: Whether prediction uses the weights after the last step or those of the best validation.
+        patience: Stop after this many validations in a row without a better one; None does all steps.
+        keep: Whether prediction uses the weights after the last step or those of the best validation. None is "best"
+            with `patience` and "last" without: the rate ends at 0 and the weights are averaged, so the last ones are
+            hardly worse than any before, and the best of some scores of few patients is best by chance as well.
         log_every: Steps that one line of the log stands for.
         checkpoint_seconds: Time between checkpoints.
         augmentation: What is done to each training slice, real or synthetic.
@@ -43,15 +50,20 @@ class SegmentOptions(BaseModel):
     batch: int = Field(32, ge=1)
     ratio: float = Field(0.0, ge=0)
     train_patients: int | None = Field(None, ge=1)
-    width: int = Field(24, ge=1)
+    width: int | None = Field(None, ge=1)
     levels: int | None = Field(None, ge=1)
+    decoder_convolutions: int = Field(2, ge=1)
+    deep_supervision: bool = True
+    class_weights: Literal["none", "frequency"] = "none"
+    context: int = Field(0, ge=0, le=16)
     learning_rate: float = Field(2e-3, gt=0)
     warmup: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(1e-2, ge=0)
     average: float = Field(0.99, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int | None = Field(None, ge=1)
-    keep: Literal["last", "best"] = "last"
+    patience: int | None = Field(None, ge=1)
+    keep: Literal["last", "best"] | None = None
     log_every: int = Field(10, ge=1)
     checkpoint_seconds: float = Field(60.0, ge=0)
     augmentation: Augmentation = Augmentation()

@@ -78,6 +78,7 @@ class RunRecord(BaseModel):
         training_patients: Content hashes of the training patients, sorted.
         validation_patients: The same of the validation patients.
         batch_parts: Real and synthetic slices in each batch; where the ratio changes, in the last one.
+        class_weights: What a pixel of each class counts in the cross-entropy; None for 1 each.
         synthetic: Where synthetic slices came from; None without any.
     """
 
@@ -97,6 +98,7 @@ class RunRecord(BaseModel):
     training_patients: tuple[str, ...]
     validation_patients: tuple[str, ...]
     batch_parts: tuple[int, int]
+    class_weights: tuple[float, ...] | None = None
     synthetic: SyntheticRecord | None = None
 
     def comparable(self) -> dict[str, Any]:
@@ -154,7 +156,7 @@ class SegmentationRun:
         from synthmed.models.unet import UNet
 
         copy = UNet.from_config({**network.get_config(), "dtype": "float32", "name": "unet"})
-        copy.build((None, *self.record.plan.size, len(self.record.channels)))
+        copy.build(self._input_shape(copy))
         copy.set_weights(network.get_weights())
         with atomic_file(self.weights(which)) as temporary:
             copy.save(temporary)
@@ -173,7 +175,7 @@ class SegmentationRun:
 
         from synthmed.models.unet import UNet
 
-        path = self.weights(which or self.record.options.keep)
+        path = self.weights(which or self.record.options.keep or "last")
         if not path.is_file():
             raise UserError(f"{self.path} has no {path.name} yet: finish it with `synthmed segment train --resume`")
         try:
@@ -181,9 +183,12 @@ class SegmentationRun:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): train again") from None
         network = UNet.from_config({**saved.get_config(), "dtype": policy})
-        network.build((None, *self.record.plan.size, len(self.record.channels)))
+        network.build(self._input_shape(network))
         network.set_weights(saved.get_weights())
         return network
+
+    def _input_shape(self, network: "UNet") -> tuple[int | None, ...]:
+        return (None, *self.record.plan.size, len(self.record.channels) * (2 * network.context + 1))
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the log."""

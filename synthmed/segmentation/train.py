@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from synthmed.data.schema import CaseRecord, Split
 from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
@@ -55,13 +57,12 @@ def train(
     store.require_labels()
     cases = training_cases(store, options.train_patients)
     slices, used = _synthetic_slices(store, cases, synthetic, options)
-    record = _record(store, cases, used, options)
+    numbers = offered(store.class_counts, store.training_indices(cases), options.blending, seed=options.seed)
+    record = _record(store, cases, numbers, used, options)
     run = _open_or_create(out, record)
     if not run.finished:
         if used.rows:
             write_choice(run.path, used.rows)
-        numbers = store.training_indices(cases)
-        numbers = offered(store.class_counts, numbers, options.blending, seed=options.seed)
         TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
     return run
 
@@ -117,20 +118,25 @@ def _synthetic_slices(
     return fitting_slices(kept, store), _Used(record.model_copy(update={"choice": choice}), rows)
 
 
-def _record(store: Store, cases: list[CaseRecord], used: _Used, options: SegmentOptions) -> RunRecord:
+def _record(
+    store: Store, cases: list[CaseRecord], numbers: np.ndarray, used: _Used, options: SegmentOptions
+) -> RunRecord:
     from keras.distribution import list_devices
 
-    from synthmed.models.unet import levels_for
+    from synthmed.models.unet import levels_for, width_for
+    from synthmed.segmentation.losses import frequency_weights
 
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     policy = resolve_precision(options.precision, accelerator=accelerator)
-    if options.keep == "best" and not store.cases("val"):
-        raise UserError(
-            f"{store.path} has no validation patients, which --keep best needs: give prepare another --split"
-        )
+    keep = options.keep or ("best" if options.patience else "last")
+    if (keep == "best" or options.patience) and not store.cases("val"):
+        needs = "--patience" if options.patience else "--keep best"
+        raise UserError(f"{store.path} has no validation patients, which {needs} needs: give prepare another --split")
     resolved = options.model_copy(
         update={
+            "width": options.width or width_for(store.size, len(numbers)),
             "levels": options.levels or levels_for(store.size),
+            "keep": keep,
             "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),
             "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
         }
@@ -148,6 +154,9 @@ def _record(store: Store, cases: list[CaseRecord], used: _Used, options: Segment
         training_patients=tuple(sorted({case.hash for case in cases})),
         validation_patients=tuple(store.hashes("val")),
         batch_parts=_last_parts(options),
+        class_weights=(
+            frequency_weights(store.class_counts[numbers].sum(axis=0)) if options.class_weights == "frequency" else None
+        ),
         synthetic=used.record,
     )
 

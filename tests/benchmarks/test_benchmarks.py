@@ -75,3 +75,18 @@ def test_data_pipeline_measures_both_ends_of_a_store():
     assert prepared["benchmark"] == "prepare" and prepared["slices"] == 64 and prepared["per_second"] > 0
     assert fed["benchmark"] == "training input" and fed["per_second"] > 0 and "times_torchio" not in fed
     assert 0 < prepared["peak_rss_anon_gib"] < fed["peak_rss_anon_gib"] < 2
+
+
+@pytest.mark.slow
+def test_unet_step_measures_training_and_inference(tmp_path):
+    """A user would not notice that the U-Net became slower, or slower than what they would take instead."""
+    alone = run("unet_step.py", "--steps", "1")
+    assert alone["training_slices_per_second"] > 0 and alone["inference_volumes_per_second"] > 0
+    assert "monai" not in alone
+    # Stands in for an interpreter with MONAI: what counts here is that the two take turns and the quotient is right.
+    other = tmp_path / "python"
+    other.write_text('#!/bin/sh\necho \'{"version": "0"}\'\nwhile read line; do echo \'{"seconds": 0.5}\'; done\n')
+    other.chmod(0o755)
+    beside = run("unet_step.py", "--steps", "1", "--monai-python", str(other))
+    assert beside["monai"]["training_slices_per_second"] == pytest.approx(2 / 0.5)
+    assert beside["times_monai_inference"] == pytest.approx(0.5 * beside["inference_volumes_per_second"], rel=1e-2)

@@ -118,6 +118,12 @@ CASES = [
         note="told",
     ),
     # No regulariser passes through the U-Net.
+    Case(
+        "models.deep_supervision.DeepSupervision",
+        {"classes": 2, "count": 2},
+        [[(2, 4, 6, 3), (2, 2, 3, 4)]],
+        order=1,
+    ),
     Case("models.unet_blocks.InstanceNormalization", {}, [IMAGE], order=1),
     Case("models.unet_blocks.ConvolutionBlock", {"filters": 3}, [IMAGE], order=1),
     Case("models.unet.UNet", {"classes": 2, "width": 3, "levels": 3}, [(2, 10, 12, 1)], order=1),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.models.unet import UNet, levels_for
+from synthmed.models.unet import UNet, levels_for, width_for
 from synthmed.models.unet_blocks import ConvolutionBlock, InstanceNormalization
 
 
@@ -99,7 +99,15 @@ def test_every_weight_takes_part(tf):
     assert all(gradient is not None and np.abs(gradient.numpy()).max() > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("options", [{"classes": 1}, {"classes": 2, "width": 0}, {"classes": 2, "levels": 0}])
+def test_width_follows_from_size_and_number_of_slices():
+    """A user with many slices would get a network too small for them; one with large slices would wait."""
+    widths = [width_for((side, side), count) for side in (48, 512) for count in (100, 5000)]
+    assert widths == [24, 32, 16, 24]
+
+
+@pytest.mark.parametrize(
+    "options", [{"classes": 1}, {"classes": 2, "width": 0}, {"classes": 2, "levels": 0}, {"classes": 2, "context": -1}]
+)
 def test_impossible_options_are_refused(options):
     """A user would otherwise see a shape error from deep inside Keras."""
     with pytest.raises(ValueError, match="at least"):

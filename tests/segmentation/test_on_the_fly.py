@@ -13,6 +13,7 @@ from synthmed.errors import UserError
 from synthmed.generation.sampler import Samples
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import blended_batches, fitting_slices
+from synthmed.segmentation.context import ContextSlices
 from synthmed.segmentation.loop import TrainingLoop
 from synthmed.segmentation.on_the_fly import AHEAD, GeneratedSlices
 from synthmed.segmentation.options import check_options
@@ -170,3 +171,16 @@ def test_synthetic_alone_and_filter_of_drawn_slices(store, tmp_path):
     stream = blended_batches(store, np.empty(0, int), source, batch=2, ratio=math.inf, seed=0, augmentation=STILL)
     assert next(iter(stream))["synthetic"].numpy().all()
     source.close()
+
+
+def test_drawn_slices_stand_in_for_their_own_neighbours(store):
+    """A user's U-Net that looks at neighbouring slices could not be trained with a generator."""
+    source = GeneratedSlices(Painter(store), Path("painter"))
+    stream = blended_batches(
+        ContextSlices(store, 1), store.indices("train"), source, batch=4, ratio=1, seed=0, augmentation=STILL
+    )
+    image = next(iter(stream))["image"].numpy()
+    source.close()
+    channels = len(store.channels)
+    assert image.shape[-1] == 3 * channels
+    np.testing.assert_array_equal(image[2:, ..., :channels], image[2:, ..., channels : 2 * channels])

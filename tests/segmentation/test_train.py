@@ -1,21 +1,40 @@
 """Training: exact continuation, learning at all, nested patients, refusals."""
 
+import keras
 import numpy as np
 import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.files import read_json, write_json
+from synthmed.models.unet import UNet
+from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.loop import TrainingLoop
+from synthmed.segmentation.losses import frequency_weights
 from synthmed.segmentation.options import check_options
+from synthmed.segmentation.predict import predict
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.train import train, training_cases, unseen_patients
 
 TINY = {"steps": 7, "batch": 4, "width": 4, "levels": 2, "log_every": 3, "precision": "float32", "validate_every": 5}
 
 
-def weights(run):
-    """Return the kept weights of a run as one vector."""
-    return np.concatenate([array.ravel() for array in run.load("last").get_weights()])
+def weights(run, which="last"):
+    """Return weights of a run as one vector."""
+    return np.concatenate([array.ravel() for array in run.load(which).get_weights()])
+
+
+def validate_as(monkeypatch, scores):
+    """Let validations give the scores of a table by step instead of looking at any patient."""
+    from synthmed.segmentation import loop
+
+    real = TrainingLoop._validate
+
+    def made_up(self):
+        monkeypatch.setattr(loop, "validate", lambda *_: {"dice": scores.get(self.step, 0.0)})
+        real(self)
+
+    monkeypatch.setattr(TrainingLoop, "_validate", made_up)
 
 
 def without_time(run):
@@ -23,28 +42,35 @@ def without_time(run):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in run.read_log()]
 
 
-def test_an_interrupted_training_ends_where_an_undisturbed_one_does(store, tmp_path, write_synthetic, monkeypatch):
+def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
+    store, tmp_path, write_synthetic, monkeypatch, eager
+):
     """A user would get another network, and another score, because the machine was restarted."""
     synthetic = SyntheticSet.open(write_synthetic())
-    options = check_options({**TINY, "ratio": 1.0, "precision": "bfloat16", "checkpoint_seconds": 0})
+    scores = {2: 0.2, 4: 0.5, 6: 0.4, 8: 0.3}
+    validate_as(monkeypatch, scores)
+    changes = {"ratio": 1.0, "precision": "bfloat16", "checkpoint_seconds": 0, "validate_every": 2, "patience": 2}
+    options = check_options({**TINY, **changes, "steps": 20, "levels": 4, "context": 1, "class_weights": "frequency"})
     whole = train(store, tmp_path / "whole", options, synthetic=synthetic)
 
     real_step = TrainingLoop._do_step
 
     def killed(loop, batch):
-        if loop.step == 4:
+        if loop.step == 7:
             raise KeyboardInterrupt
         real_step(loop, batch)
 
     monkeypatch.setattr(TrainingLoop, "_do_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(store, tmp_path / "cut", options, synthetic=synthetic)
-    monkeypatch.undo()
+    monkeypatch.setattr(TrainingLoop, "_do_step", real_step)
     assert not SegmentationRun.open(tmp_path / "cut").finished
     cut = train(store, tmp_path / "cut", options, synthetic=synthetic, resume=True)
-    np.testing.assert_array_equal(weights(cut), weights(whole))
+    for which in ("last", "best"):
+        np.testing.assert_array_equal(weights(cut, which), weights(whole, which))
     assert without_time(cut) == without_time(whole)
-    assert [line["step"] for line in without_time(cut)] == [3, 5, 6, 7, 7]
+    assert [line["step"] for line in without_time(cut)] == [2, 3, 4, 6, 6, 8, 8, 8]
+    assert "stopped" in without_time(cut)[-1]
 
 
 def test_a_run_folder_is_not_overwritten_or_mixed_up(store, tmp_path):
@@ -93,6 +119,89 @@ def test_patients_are_nested_and_recorded(store, tmp_path, write_synthetic):
     assert set(record.validation_patients) == set(store.hashes("val"))
     assert record.synthetic.slices == 5
     assert unseen_patients(run) == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "last", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.3, 0.2], 3, 5, 2),
+        ([0.1, 0.3, 0.2, 0.4, 0.2, 0.2], 2, 6, 4),
+        ([None, None, 0.5], 2, 2, None),
+        ([0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], None, 8, 2),
+    ],
+)
+def test_training_stops_after_validations_without_gain(
+    store, tmp_path, monkeypatch, eager, scores, patience, last, best
+):
+    """A user would wait for steps that gain nothing, be stopped too early, or lose the best weights."""
+    from synthmed.segmentation.engine import SegmentationEngine
+
+    monkeypatch.setattr(SegmentationEngine, "step", lambda *_: {"loss": 1.0})
+    validate_as(monkeypatch, dict(enumerate(scores, start=1)))
+    kept = []
+    save = SegmentationRun.save
+
+    def remember(run, network, which):
+        kept.append((which, run.read_log()[-1]["step"]))
+        save(run, network, which)
+
+    monkeypatch.setattr(SegmentationRun, "save", remember)
+    options = check_options({**TINY, "steps": 8, "validate_every": 1, "patience": patience})
+    run = train(store, tmp_path / "run", options)
+    assert run.finished
+    assert kept[-1] == ("last", last)
+    assert (kept[-2] if len(kept) > 1 else (None, None))[1] == best
+    assert run.record.options.keep == ("best" if patience else "last")
+
+
+def test_class_weights_come_from_the_training_patients_alone(store, tmp_path, eager):
+    """A user's validation and test patients would take part in the training."""
+    options = check_options({**TINY, "steps": 1, "train_patients": 2, "class_weights": "frequency"})
+    run = train(store, tmp_path / "run", options)
+    numbers = store.training_indices(training_cases(store, 2))
+    labels = store.labels(numbers)
+    pixels = np.array([(labels == index).sum() for index in range(len(store.classes))])
+    assert set(run.record.training_patients) < set(store.training_hashes)
+    assert SegmentationRun.open(run.path).record.class_weights == frequency_weights(pixels)
+    assert len(set(run.record.class_weights)) > 1
+
+
+def test_a_network_with_neighbours_predicts_as_it_was_validated(store, tmp_path, eager):
+    """A user could not apply a network that was trained on neighbouring slices, or would see another Dice."""
+    run = train(store, tmp_path / "run", check_options({**TINY, "steps": 1, "context": 1}))
+    written = predict(run, store.path, tmp_path / "predicted", split="val", precision="float32")
+    assert [path.is_file() for path in written] == [True]
+    logged = [line["validation"] for line in run.read_log() if "validation" in line]
+    assert validate(SlicePredictor(run.load()), store, "val")["dice"] == pytest.approx(logged[-1]["dice"], abs=1e-6)
+
+
+def test_an_older_run_still_predicts(store, tmp_path, eager):
+    """A user would have to train again after an update."""
+    run = train(store, tmp_path / "run", check_options({**TINY, "steps": 1, "decoder_convolutions": 1}))
+    record = read_json(run.path / "segmentation.json")
+    for name in ("decoder_convolutions", "deep_supervision", "class_weights", "context", "patience"):
+        del record["options"][name]
+    del record["class_weights"]
+    write_json(run.path / "segmentation.json", record)
+    saved = keras.saving.load_model(run.path / "last.keras", compile=False)
+    config = saved.get_config()
+    del config["context"]
+    older = UNet.from_config(config)
+    older.build((None, *store.size, len(store.channels)))
+    older.set_weights(saved.get_weights())
+    older.save(run.path / "last.keras")
+    np.testing.assert_array_equal(weights(SegmentationRun.open(run.path)), weights(run))
+    assert SegmentationRun.open(run.path).load().decoder_convolutions == 1
+
+
+def test_what_needs_validation_patients_is_refused_without_them(store, tmp_path, monkeypatch):
+    """A user would believe that training stops by itself, and it never would."""
+    cases = store.cases
+    monkeypatch.setattr(store, "cases", lambda split=None: [] if split == "val" else cases(split))
+    with pytest.raises(UserError, match="no validation patients, which --patience needs"):
+        train(store, tmp_path / "run", check_options({**TINY, "patience": 3}))
+    with pytest.raises(UserError, match="no validation patients, which --keep best needs"):
+        train(store, tmp_path / "run", check_options({**TINY, "keep": "best"}))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(store, tmp_path, monkeypatch):
