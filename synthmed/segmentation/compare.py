@@ -12,7 +12,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, drawn_store, plan_arms
+from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, arm_options, drawn_store, plan_arms
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
@@ -88,7 +88,8 @@ def compare(
         store: Real slices, with patients in the split that is scored.
         out: Folder of all runs, `ARM-SEED` or `ARM-SEED-draw-DRAW`.
         options: What is compared.
-        training: Options that all arms share; ratio, patients and seed are set for each.
+        training: Options that all arms share; ratio, patients and seed are set for each, and `blending` holds for arms
+            with synthetic slices.
         synthetic: One set for all draws, or one for each: of a generator trained on the patients of that draw.
         reference: Data set to score against in the geometry of the source; None for that of the store.
         progress: Told after each step.
@@ -127,6 +128,7 @@ def compare(
             "dataset": store.dataset,
             "steps": training.steps,
             "batch": training.batch,
+            "blending": training.blending.model_dump(mode="json"),
             **options.model_dump(mode="json"),
         },
     )
@@ -199,13 +201,14 @@ def _train(
 ) -> SegmentationRun:
     arm, view = task.arm, drawn_store(store, task.draw)
     blended = None
-    if arm.ratio > 0:
+    if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
     if blended is not None and arm.name == "duplicated":
         # As many copies as there are synthetic slices: only what they show differs from the blended arm.
         cases = training_cases(view, arm.patients)
-        blended = CopiedSlices(view, cases, count=len(blended), seed=task.draw)
-    settings = training.model_copy(update={"seed": task.seed, "ratio": arm.ratio, "train_patients": arm.patients})
+        count = max(1, round(training.blending.keep * len(blended)))
+        blended = CopiedSlices(view, cases, count=count, seed=task.draw)
+    settings = arm_options(arm, training, seed=task.seed)
     run = train(view, out / task.folder, settings, synthetic=blended, resume=True, progress=report)
     if not run.finished:
         raise UserError(f"stopped; {run.path} and all before it are saved: give the same command again to go on")
