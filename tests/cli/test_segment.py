@@ -34,7 +34,7 @@ def call(capsys, *words):
     return end.value.code, captured.out, captured.err
 
 
-def test_train_predict_score(folder, tmp_path, monkeypatch, capsys):
+def test_train_predict_score(folder, tmp_path, monkeypatch, capsys, eager):
     """A user could not walk the road of the README: train without a word more, predict, score."""
     monkeypatch.chdir(folder)
     code, out, err = call(capsys, "train", *QUICK)
