@@ -59,6 +59,7 @@ def transforms(options: dict) -> tio.Transform:
     """Return what synthmed's `Augmentation` of these options does, in TorchIO's transforms."""
     factor = 1 + options["scale"]
     shift = options["translation"] * options["side_mm"]
+    bend = math.sqrt(3) * options["displacement"] / 2 * options["side_mm"]
     return tio.Compose(
         [
             tio.RandomAffine(
@@ -67,6 +68,15 @@ def transforms(options: dict) -> tio.Transform:
                 translation=(-shift, shift, -shift, shift, 0, 0),
                 p=options["geometry"],
             ),
+            # Control points as far apart as synthmed's; the same standard deviation of even as of normal shifts.
+            tio.RandomElasticDeformation(
+                num_control_points=(8, 8, 4),
+                max_displacement=(bend, bend, 0),
+                locked_borders=0,
+                p=options["elastic"],
+            ),
+            tio.RandomBlur(std=(0, options["blur"], 0, options["blur"], 0, 0), p=options["sharpness"]),
+            tio.RandomAnisotropy(axes=(0, 1), downsampling=(1, 1 + options["low_resolution"]), p=options["sharpness"]),
             tio.RandomGamma(log_gamma=math.log1p(options["gamma"]), p=options["intensity"]),
             tio.Lambda(Recolour(options), types_to_apply=[tio.INTENSITY]),
             tio.RandomNoise(std=(0, options["noise"]), p=options["intensity"]),

@@ -13,8 +13,11 @@ from .segment_score import command as score_command
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.segmentation.on_the_fly import GeneratedSlices
     from synthmed.segmentation.options import SegmentOptions
     from synthmed.segmentation.run import SegmentationRun
+    from synthmed.segmentation.schedule import Blending
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
@@ -60,6 +63,14 @@ def command() -> None:
     "[default: 0.5]",
 )
 @click.option("--auto-steps", type=click.IntRange(1), metavar="N", help="Steps a try of --ratio auto.  [default: half]")
+@click.option("--generator", type=FOLDER, metavar="RUN", help="Draw the slices while training, each once (or export).")
+@click.option("--psi", type=float, help="Truncation of --generator.  [default: 1]")
+@click.option("--ratio-end", type=float, metavar="R", help="Ratio at the last step, reached along a line.")
+@click.option("--pretrain", type=float, metavar="SHARE", help="Share of the steps, first, on synthetic slices alone.")
+@click.option("--synthetic-weight", type=float, metavar="W", help="Weight of a synthetic slice in the loss; real: 1.")
+@click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="balanced: rare classes more often.")
+@click.option("--filter", "keep_share", type=float, metavar="SHARE", help="Keep the best SHARE of --synthetic.")
+@click.option("--filter-with", type=FOLDER, metavar="RUN", help="U-Net of the same patients, real only, as a judge.")
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
@@ -83,6 +94,7 @@ def command() -> None:
 def train_command(
     data: Path | None,
     synthetic: Path | None,
+    generator: Path | None,
     out: Path | None,
     auto_steps: int | None,
     resume: bool,
@@ -91,13 +103,15 @@ def train_command(
 ) -> None:
     """Train a U-Net on a store's training patients, watching its validation patients.
 
-    Ctrl-C saves and stops; --resume goes on exactly where it stopped.
+    Ctrl-C saves and stops; --resume goes on exactly where it stopped. `--pretrain 0.5 --ratio 0` trains on synthetic
+    slices first and then on real ones. --filter judges label maps and distances by the training patients alone, and
+    with --filter-with RUN also whether that U-Net agrees with each label map.
 
     \b
     Example:
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
+      synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
-    from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation.auto_ratio import keep_choice
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
@@ -107,20 +121,22 @@ def train_command(
     if resume and out is None:
         raise UserError("--resume needs the run to go on with: give --out RUN")
     begun = SegmentationRun.open(out) if resume and out and (out / RECORD).is_file() else None
-    if begun and begun.record.synthetic and synthetic is None:
-        synthetic = Path(begun.record.synthetic.folder)
-    if synthetic and begun is None and values["ratio"] is None:
+    if begun and begun.record.synthetic and synthetic is None and generator is None:
+        folder = Path(begun.record.synthetic.folder)
+        synthetic, generator = (folder, None) if begun.record.synthetic.slices else (None, folder)
+    if (synthetic or generator) and begun is None and values["ratio"] is None:
         values["ratio"] = DEFAULT_RATIO
     auto = values["ratio"] == "auto"
     if auto:
-        # The ratio of a run that has begun was found before it began.
-        values["ratio"] = None
+        # The ratio of a run that has begun was found before it began; the search tries its own.
+        values["ratio"] = None if begun else DEFAULT_RATIO
+    values["blending"] = _blending(values, begun)
     options = check_options(values, begun=begun.record.options if begun else None)
     store = _store(data, begun)
+    blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
     path = out or next_run_path(RUNS, "unet")
     if auto and begun is None:
-        options = _with_best_ratio(store, path, options, synthetic, steps=auto_steps, resume=resume, quiet=as_json)
-    blended = SyntheticSet.open(synthetic) if synthetic and options.ratio > 0 else None
+        options = _with_best_ratio(store, path, options, blended, steps=auto_steps, resume=resume, quiet=as_json)
     with progress("segment train") as report:
         run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
     if auto:
@@ -171,6 +187,30 @@ command.add_command(score_command)
 command.add_command(compare_command)
 
 
+def _blending(values: dict[str, Any], begun: "SegmentationRun | None") -> "Blending":
+    from synthmed.segmentation.schedule import check_blending
+
+    given = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling", "psi")}
+    judge = values.pop("filter_with")
+    given |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
+    return check_blending(given, begun=begun.record.options.blending if begun else None)
+
+
+def _blended(
+    synthetic: Path | None, generator: Path | None, options: "SegmentOptions"
+) -> "SyntheticSet | GeneratedSlices | None":
+    from synthmed.data.synthetic import SyntheticSet
+    from synthmed.generation.locate import open_sampler
+    from synthmed.segmentation.on_the_fly import GeneratedSlices
+
+    if synthetic and generator:
+        raise UserError("--synthetic and --generator exclude each other: leave one of them out")
+    if generator:
+        sampler, _ = open_sampler(generator)
+        return GeneratedSlices(sampler, generator, psi=options.blending.psi)
+    return SyntheticSet.open(synthetic) if synthetic else None
+
+
 def _store(data: Path | None, begun: "SegmentationRun | None") -> "Store":
     from synthmed.data.store import Store, find_latest_store
 
@@ -186,30 +226,29 @@ def _with_best_ratio(
     store: "Store",
     path: Path,
     options: "SegmentOptions",
-    synthetic: Path | None,
+    synthetic: "SyntheticSet | GeneratedSlices | None",
     *,
     steps: int | None,
     resume: bool,
     quiet: bool,
 ) -> "SegmentOptions":
     """Return the options with the ratio that validation patients speak for, and print why."""
-    from synthmed.data.synthetic import SyntheticSet
-    from synthmed.segmentation.auto_ratio import choose_ratio, search_folder
+    from synthmed.segmentation.auto_ratio import choose_ratio, search_folder, with_ratio
 
     if synthetic is None:
-        raise UserError("--ratio auto needs synthetic slices: give --synthetic DIR")
+        raise UserError("--ratio auto needs synthetic slices: give --synthetic DIR or --generator RUN")
     folder = search_folder(path)
     for taken in (path, folder):
         if taken.is_file() or (taken.is_dir() and any(taken.iterdir()) and not resume):
             raise UserError(f"{taken} exists already: add --resume to go on with it, or choose another --out")
     with progress("segment train --ratio auto") as report:
-        choice = choose_ratio(store, folder, options, SyntheticSet.open(synthetic), steps=steps, progress=report)
+        choice = choose_ratio(store, folder, options, synthetic, steps=steps, progress=report)
     if not quiet:
         for trial in choice.trials:
             gain = f", {100 * trial.gain.value:+.1f} +/- {100 * trial.gain.error:.1f} points" if trial.gain else ""
             console().print(f"ratio {trial.ratio:g}, seed {trial.seed}: validation Dice {trial.dice:.4f}{gain}")
         console().print(choice.sentence, soft_wrap=True)
-    return options.model_copy(update={"ratio": choice.ratio})
+    return with_ratio(options, choice.ratio)
 
 
 def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:

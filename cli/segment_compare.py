@@ -28,6 +28,12 @@ ARMS = "real,duplicated,blended,synthetic,oracle"
 @click.option("--train-patients", type=int, metavar="N", help="Real training patients of each arm.  [default: all]")
 @click.option("--arms", default=ARMS, show_default=True, help="Which arms, with commas; real always is one.")
 @click.option("--ratio", type=float, default=0.5, show_default=True, help="Synthetic slices for each real slice.")
+@click.option("--ratio-end", type=float, metavar="R", help="As segment train, of the blended arm.")
+@click.option("--pretrain", type=float, metavar="SHARE", help="As segment train, of the blended arm.")
+@click.option("--synthetic-weight", type=float, metavar="W", help="As segment train.")
+@click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="As segment train, in all arms.")
+@click.option("--filter", "keep_share", type=float, metavar="SHARE", help="As segment train.")
+@click.option("--filter-with", type=FOLDER, metavar="RUN", help="As segment train.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each arm and draw.")
 @click.option("--draws", type=int, default=1, show_default=True, help="Different choices of the N training patients.")
 @click.option("--oracle-patients", type=int, metavar="N", help="More patients of the oracle.  [default: ratio x N]")
@@ -38,7 +44,9 @@ ARMS = "real,duplicated,blended,synthetic,oracle"
 @click.option("--tolerance", type=float, metavar="MM", help="Of the surface Dice.  [default: 1.0]")
 @click.option("--steps", type=int, help="Gradient steps of every training.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step.  [default: 32]")
-@click.option("--width", type=int, help="As segment train.  [default: 24]")
+@click.option("--width", type=int, help="As segment train; one for all arms.")
+@click.option("--context", type=int, metavar="N", help="As segment train.  [default: 0]")
+@click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="As segment train.  [default: none]")
 @click.option("--learning-rate", type=float, help="As segment train.  [default: 0.002]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="As segment train.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="First seed.  [default: 0]")
@@ -74,12 +82,16 @@ def command(
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation import compare
     from synthmed.segmentation.options import check_options
+    from synthmed.segmentation.schedule import check_blending
 
     path = data or find_latest_store(Path())
     if path is None:
         raise UserError("there is no store in this folder: make one with `synthmed prepare DATASET --out STORE`")
-    shared = ("steps", "batch", "width", "learning_rate", "precision", "seed")
-    training = check_options({name: values.pop(name) for name in shared})
+    shared = ("steps", "batch", "width", "context", "class_weights", "learning_rate", "precision", "seed")
+    blending = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling")}
+    judge = values.pop("filter_with")
+    blending |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
+    training = check_options({"blending": check_blending(blending), **{name: values.pop(name) for name in shared}})
     values["arms"] = tuple(part.strip() for part in values["arms"].split(",") if part.strip())
     options = compare.check_compare_options(values)
     store = Store.open(path)

@@ -48,6 +48,9 @@ class SyntheticSet:
             missing = {"format", "template", "channels", "classes", "training_patients"} - set(value)
             if missing:
                 raise UserError(f"sidecar of {case} in {folder} lacks {', '.join(sorted(missing))}: generate it again")
+        for name in ("channels", "classes"):
+            if any(value[name] != cases[0][1][name] for _, value in cases):
+                raise UserError(f"cases of {folder} differ in their {name}: keep sets of different generators apart")
         slices = [
             (value, case, plane)
             for case, value in cases
@@ -58,6 +61,16 @@ class SyntheticSet:
 
     def __len__(self) -> int:
         return len(self.cases)
+
+    def subset(self, indices: np.ndarray) -> "SyntheticSet":
+        """Return the set that holds these slices alone, in this order."""
+        chosen = [int(index) for index in indices]
+        return SyntheticSet(
+            self.folder,
+            sidecars=[self.sidecars[index] for index in chosen],
+            cases=[self.cases[index] for index in chosen],
+            planes=[self.planes[index] for index in chosen],
+        )
 
     @property
     def training_hashes(self) -> set[str]:

@@ -9,6 +9,7 @@ from synthmed.data.schema import CaseRecord
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.train import training_cases
 
 ArmName = Literal["real", "duplicated", "blended", "synthetic", "oracle"]
@@ -74,6 +75,25 @@ def drawn_store(store: Store, draw: int) -> Store:
     if draw == 0:
         return store
     return Store(store.path, store.manifest.model_copy(update={"seed": store.manifest.seed + draw * _DRAW_SEEDS}))
+
+
+def arm_options(arm: Arm, training: SegmentOptions, *, seed: int) -> SegmentOptions:
+    """Return the options of one training: those of all arms, and what only arms with synthetic slices have.
+
+    Args:
+        arm: Which arm.
+        training: Options that all share; its `blending` is for the blended arm.
+        seed: Of the training.
+    """
+    blending = training.blending
+    if arm.name in ("real", "oracle"):
+        blending = blending.without_synthetic()
+    elif arm.name == "duplicated":
+        blending = blending.model_copy(update={"keep": 1.0, "judge": ""})
+    elif arm.name == "synthetic":
+        blending = blending.model_copy(update={"ratio_end": None, "pretrain": 0.0})
+    changes = {"seed": seed, "ratio": arm.ratio, "train_patients": arm.patients, "blending": blending}
+    return training.model_copy(update=changes)
 
 
 def plan_arms(

@@ -26,9 +26,10 @@ from synthmed.errors import UserError
 from synthmed.files import read_json, sha256_json, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
+from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.store_scores import patient_dice, score_store
-from synthmed.segmentation.train import train
+from synthmed.segmentation.train import synthetic_record, train
 
 RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)
 RECORD = "ratio.json"
@@ -81,7 +82,7 @@ def choose_ratio(
     store: Store,
     folder: Path | str,
     options: SegmentOptions,
-    synthetic: SyntheticSet,
+    synthetic: SyntheticSet | GeneratedSlices,
     *,
     steps: int | None = None,
     ratios: Sequence[float] = RATIOS,
@@ -111,7 +112,8 @@ def choose_ratio(
     steps = steps or max(1, options.steps // 2)
     search = _Search(store, Path(folder), options, synthetic, steps, progress or silent)
     wanted = sorted({0.0, *ratios})
-    asked = sha256_json([store.content_hash, options.model_dump(mode="json"), synthetic.sidecars, wanted, steps])
+    identity = synthetic_record(synthetic).hash
+    asked = sha256_json([store.content_hash, options.model_dump(mode="json"), identity, wanted, steps])
     path = Path(folder) / RECORD
     if path.is_file() and (kept := RatioChoice.model_validate(read_json(path))).asked == asked:
         return kept
@@ -133,6 +135,12 @@ def choose_ratio(
     )
     write_json(path, choice.model_dump(mode="json"))
     return choice
+
+
+def with_ratio(options: SegmentOptions, ratio: float) -> SegmentOptions:
+    """Return the options at a ratio; at 0 without anything that would still use synthetic slices."""
+    blending = options.blending if ratio else options.blending.without_synthetic()
+    return options.model_copy(update={"ratio": ratio, "blending": blending})
 
 
 def search_folder(run: Path) -> Path:
@@ -157,7 +165,7 @@ class _Search:
         store: Store,
         folder: Path,
         options: SegmentOptions,
-        synthetic: SyntheticSet,
+        synthetic: SyntheticSet | GeneratedSlices,
         steps: int,
         report: Progress,
     ):
@@ -183,8 +191,15 @@ class _Search:
     def _dice(self, ratio: float, seed: int) -> np.ndarray:
         """Return Dice `[1, patients, classes]` of one short training."""
         name = f"ratio-{ratio:g}-seed-{seed}"
-        options = self.options.model_copy(
-            update={"ratio": ratio, "seed": seed, "steps": self.steps, "validate_every": self.steps, "keep": "last"}
+        options = with_ratio(self.options, ratio).model_copy(
+            update={
+                "seed": seed,
+                "steps": self.steps,
+                # The patients that judge must not choose the weights as well.
+                "validate_every": self.steps,
+                "keep": "last",
+                "patience": None,
+            }
         )
 
         def within(done: int, total: int, note: str) -> None:

@@ -1,15 +1,23 @@
-"""Real and synthetic slices in one stream of batches, in a fixed proportion, and the checks before they may meet."""
+"""Real and synthetic slices in one stream of batches, and the checks before they may meet."""
 
 import math
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthmed.data.order import SliceOrder
+from synthmed.data.schema import IGNORE
+from synthmed.data.selection import select
 from synthmed.data.store import Store
-from synthmed.data.stream import SliceSource, slice_batches
+from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation, augment
+from synthmed.segmentation.context import RepeatedSlices, widened
+from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceReader
+from synthmed.segmentation.schedule import Blending, Schedule
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +47,11 @@ class SyntheticSlices:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all slices are held in memory."""
+        return self._memory is not None
+
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Return float32 `[n, H, W, C]` in [-1, 1]."""
         return np.clip(self._memory[0][indices] if self._memory else self.source.images(indices), -1.0, 1.0)
@@ -47,15 +60,34 @@ class SyntheticSlices:
         """Return class indices as uint8 `[n, H, W]`."""
         return self._memory[1][indices] if self._memory else self.source.labels(indices)
 
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """Pixels of each class in each slice, int64 `[n, classes]`, background first; `IGNORE` counts nowhere.
 
-def fitting_slices(synthetic: SyntheticSet, store: Store) -> SyntheticSlices:
-    """Return the slices of a synthetic set after checking that they may be blended with the store's.
+        Raises:
+            UserError: If a label map names a class that the set does not have.
+        """
+        counts = np.zeros((len(self), len(self.source.classes)), np.int64)
+        for number in range(len(self)):
+            values, pixels = np.unique(self.labels(np.array([number])), return_counts=True)
+            known = values != IGNORE
+            if known.any() and values[known].max() >= counts.shape[1]:
+                raise UserError(
+                    f"case {self.source.cases[number]} in {self.source.folder} has a label map with class "
+                    f"{values[known].max()}, the store's last is {counts.shape[1] - 1}: generate it again"
+                )
+            counts[number, values[known]] = pixels[known]
+        return counts
+
+
+def fitting_slices(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> SyntheticSlices | GeneratedSlices:
+    """Return synthetic slices after checking that they may be blended with the store's.
 
     Raises:
-        UserError: If channels, classes or size differ, or the set comes from a generator that was trained on a
-            patient of the store's validation or test split.
+        UserError: If channels, classes or size differ, or they come from a generator that was trained on a patient of
+            the store's validation or test split.
     """
-    where = synthetic.folder
+    where = synthetic.path if isinstance(synthetic, GeneratedSlices) else synthetic.folder
     for what, own, wanted in (
         ("channels", synthetic.channels, store.channels),
         ("classes", synthetic.classes, store.classes),
@@ -65,54 +97,71 @@ def fitting_slices(synthetic: SyntheticSet, store: Store) -> SyntheticSlices:
                 f"{where} has the {what} {', '.join(own) or 'none'}, the store {store.path} {', '.join(wanted)}: "
                 "generate from a model trained on this store"
             )
-    size = tuple(synthetic.labels(np.array([0])).shape[1:])
+    size = tuple(
+        synthetic.size if isinstance(synthetic, GeneratedSlices) else synthetic.labels(np.array([0])).shape[1:]
+    )
     if size != tuple(store.size):
         raise UserError(
             f"{where} has slices of {size[0]}x{size[1]}, the store {store.path} {store.size[0]}x{store.size[1]}: "
             "generate from a model trained on this store"
         )
-    for split, name in (("test", "test"), ("val", "validation")):
-        leaked = synthetic.training_hashes & set(store.hashes(split))  # type: ignore[arg-type]
-        if leaked:
-            raise UserError(
-                f"{where} comes from a generator trained on {len(leaked)} of the {name} patients of {store.path}: "
-                "scores would be too good; train a generator on this store's training patients"
-            )
+    refuse_leaks(where, synthetic.training_hashes, store)
+    if isinstance(synthetic, GeneratedSlices):
+        return synthetic
     slices = SyntheticSlices(synthetic, size=store.size)
-    highest = int(slices.labels(np.arange(len(slices))).max()) if slices._memory else 0
-    if highest >= len(store.classes):
-        raise UserError(f"{where} has a label map with class {highest}, the store's last is {len(store.classes) - 1}")
+    if slices.in_memory:
+        _ = slices.class_counts
     return slices
 
 
-def batch_parts(batch: int, ratio: float) -> tuple[int, int]:
-    """Return how many real and how many synthetic slices a batch holds: `ratio` synthetic ones for each real one.
+def refuse_leaks(where: Path, taught_by: set[str], store: Store) -> None:
+    """Do nothing where a model was taught by no patient that scores are taken on.
 
-    A batch has whole slices, so the proportion is the nearest that it allows, with at least one of each kind unless
-    the ratio is 0 or infinite.
+    Args:
+        where: What came from the model, or the model.
+        taught_by: Content hashes of its training patients.
+        store: Whose validation and test patients count.
 
     Raises:
-        UserError: If a batch of 1 would have to hold both.
+        UserError: If it was.
     """
-    if ratio == 0:
-        return batch, 0
-    if math.isinf(ratio):
-        return 0, batch
-    if batch < 2:
-        raise UserError("--batch 1 cannot hold real and synthetic slices: choose at least 2")
-    synthetic = min(max(round(batch * ratio / (1 + ratio)), 1), batch - 1)
-    return batch - synthetic, synthetic
+    for split, name in (("test", "test"), ("val", "validation")):
+        leaked = taught_by & set(store.hashes(split))  # type: ignore[arg-type]
+        if leaked:
+            raise UserError(
+                f"{where} comes from a model trained on {len(leaked)} of the {name} patients of {store.path}: "
+                "scores would be too good; train one on this store's training patients"
+            )
+
+
+def offered(class_counts: np.ndarray, numbers: np.ndarray, blending: Blending, *, seed: int) -> np.ndarray:
+    """Return the slices that one round over them offers, int64, those of rare classes repeated where asked for.
+
+    Args:
+        class_counts: Pixels of each class in each slice, `[slices, classes]`, background first.
+        numbers: Slices to choose from; what the store's plan repeats is repeated by `sampling="balanced"` afresh.
+        blending: Its `sampling` says how.
+        seed: Of the random rounding of repeats.
+    """
+    if blending.sampling == "uniform":
+        return numbers
+    each = np.unique(numbers)
+    if not (class_counts[each, 1:] > 0).any():
+        return numbers
+    return each[select(class_counts[each], "balanced", seed=seed)]
 
 
 def blended_batches(
     real: SliceSource,
     indices: np.ndarray,
-    synthetic: SyntheticSlices | None,
+    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices | None,
     *,
     batch: int,
     ratio: float,
     seed: int,
     augmentation: Augmentation,
+    blending: Blending | None = None,
+    steps: int = 1,
     start: int = 0,
 ) -> "tf.data.Dataset":
     """Return an infinite stream of augmented batches, the real slices first in each.
@@ -120,35 +169,81 @@ def blended_batches(
     Args:
         real: The store.
         indices: Its slices to train on.
-        synthetic: Slices to blend in; needed unless `ratio` is 0.
+        synthetic: Slices to blend in; needed unless no step has any.
         batch: Slices a batch.
         ratio: Synthetic slices for each real one, see `batch_parts`.
         seed: Of order and augmentation.
         augmentation: What is done to each slice.
+        blending: Schedule of the ratio, weight and sampling; None for a constant ratio and equal weights.
+        steps: Steps of the whole training, to which the schedule refers.
         start: Batches consumed already; a resumed training passes its step.
 
     Returns:
-        A data set of `{"image": float32 [batch, H, W, C], "label": uint8 [batch, H, W]}`.
+        A data set of `{"image": float32 [batch, H, W, C], "label": uint8 [batch, H, W], "weight": float32 [batch],
+        "synthetic": bool [batch]}`, the last saying which slices are no real ones.
     """
     import tensorflow as tf
 
-    parts = []
-    count_real, count_synthetic = batch_parts(batch, ratio)
-    if count_real:
-        parts.append(slice_batches(real, indices, batch=count_real, seed=seed, start=start * count_real))
-    if count_synthetic:
+    blending = blending or Blending()
+    schedule = Schedule(batch=batch, ratio=ratio, steps=steps, blending=blending)
+    sources: list[_Ordered | SliceReader | None] = [_Ordered(real, indices, seed) if schedule.uses_real else None, None]
+    if schedule.uses_synthetic:
         if synthetic is None:
             raise UserError(f"--ratio {ratio:g} needs synthetic slices: give --synthetic DIR")
-        everything = np.arange(len(synthetic))
-        order = seed + _SYNTHETIC_SEEDS
-        first = start * count_synthetic
-        parts.append(slice_batches(synthetic, everything, batch=count_synthetic, seed=order, start=first))
-    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+        sources[1] = _synthetic_source(synthetic, blending, seed + _SYNTHETIC_SEEDS)
 
-    def join(step: "tf.Tensor", parts: "tuple[dict[str, tf.Tensor], ...]") -> "dict[str, tf.Tensor]":
-        image = tf.concat([part["image"] for part in parts], axis=0)
-        label = tf.concat([part["label"] for part in parts], axis=0)
+    def fetch(step: np.ndarray) -> tuple[np.ndarray, ...]:
+        counts, before = schedule.parts(int(step)), schedule.before(int(step))
+        parts = [
+            source.take(first, count)
+            for source, first, count in zip(sources, before, counts, strict=True)
+            if source is not None and count
+        ]
+        image = np.concatenate([widened(image, len(real.channels)) for image, _ in parts])
+        return image, np.concatenate([label for _, label in parts]), np.repeat([False, True], counts)
+
+    def load(step: "tf.Tensor") -> "tuple[tf.Tensor, ...]":
+        image, label, drawn = tf.numpy_function(fetch, [step], [tf.float32, tf.uint8, tf.bool], stateful=False)
+        image.set_shape((batch, *real.size, len(real.channels)))
+        label.set_shape((batch, *real.size))
+        drawn.set_shape((batch,))
+        return step, image, label, drawn
+
+    def change(step: "tf.Tensor", image: "tf.Tensor", label: "tf.Tensor", drawn: "tf.Tensor") -> "dict[str, tf.Tensor]":
         image, label = augment(image, label, seed=seed, step=step, options=augmentation)
-        return {"image": image, "label": label}
+        weight = tf.where(drawn, tf.constant(blending.synthetic_weight, tf.float32), 1.0)
+        return {"image": image, "label": label, "weight": weight, "synthetic": drawn}
 
-    return tf.data.Dataset.zip((steps, tuple(parts))).map(join, num_parallel_calls=2, deterministic=True).prefetch(2)
+    numbers = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    loaded = numbers.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
+    batches = loaded.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
+    if isinstance(synthetic, GeneratedSlices):
+        # `load` waits for slices that a thread draws with TensorFlow: the two must not wait for the same threads.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 4
+        batches = batches.with_options(options)
+    return batches
+
+
+def _synthetic_source(
+    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices, blending: Blending, seed: int
+) -> "_Ordered | SliceReader":
+    if isinstance(synthetic, GeneratedSlices):
+        return synthetic.reader(seed)
+    everything = np.arange(len(synthetic))
+    counted = synthetic.source if isinstance(synthetic, RepeatedSlices) else synthetic
+    if isinstance(counted, SyntheticSlices) and blending.sampling == "balanced":
+        everything = offered(counted.class_counts, everything, blending, seed=seed)
+    return _Ordered(synthetic, everything, seed)
+
+
+class _Ordered:
+    """Slices that lie somewhere, round after round in new orders."""
+
+    def __init__(self, source: SliceSource, indices: np.ndarray, seed: int):
+        self._source, self._indices = source, np.asarray(indices, np.int64)
+        self._order = SliceOrder(len(self._indices), seed)
+
+    def take(self, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self._indices[self._order.take(position, count)]
+        return self._source.images(chosen), self._source.labels(chosen)

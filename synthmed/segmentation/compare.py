@@ -12,7 +12,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, drawn_store, plan_arms
+from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, arm_options, drawn_store, plan_arms
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
@@ -88,7 +88,8 @@ def compare(
         store: Real slices, with patients in the split that is scored.
         out: Folder of all runs, `ARM-SEED` or `ARM-SEED-draw-DRAW`.
         options: What is compared.
-        training: Options that all arms share; ratio, patients and seed are set for each.
+        training: Options that all arms share; ratio, patients and seed are set for each, and `blending` holds for arms
+            with synthetic slices.
         synthetic: One set for all draws, or one for each: of a generator trained on the patients of that draw.
         reference: Data set to score against in the geometry of the source; None for that of the store.
         progress: Told after each step.
@@ -98,6 +99,7 @@ def compare(
     """
     out, report = Path(out), progress or silent
     _check(store, options, synthetic)
+    training = _same_network(store, options, training)
     arms, notes = plan_arms(
         options.arms, store, patients=options.train_patients, ratio=options.ratio, more=options.oracle_patients
     )
@@ -126,6 +128,7 @@ def compare(
             "dataset": store.dataset,
             "steps": training.steps,
             "batch": training.batch,
+            "blending": training.blending.model_dump(mode="json"),
             **options.model_dump(mode="json"),
         },
     )
@@ -179,6 +182,14 @@ def _check(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticS
         fitting_slices(one, store)
 
 
+def _same_network(store: Store, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
+    """Return the options with the width that the real arm would take: an oracle must not get a larger network."""
+    from synthmed.models.unet import width_for
+
+    slices = len(store.training_indices(training_cases(store, options.train_patients)))
+    return training.model_copy(update={"width": training.width or width_for(store.size, slices)})
+
+
 def _train(
     task: Task,
     store: Store,
@@ -190,13 +201,14 @@ def _train(
 ) -> SegmentationRun:
     arm, view = task.arm, drawn_store(store, task.draw)
     blended = None
-    if arm.ratio > 0:
+    if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
     if blended is not None and arm.name == "duplicated":
         # As many copies as there are synthetic slices: only what they show differs from the blended arm.
         cases = training_cases(view, arm.patients)
-        blended = CopiedSlices(view, cases, count=len(blended), seed=task.draw)
-    settings = training.model_copy(update={"seed": task.seed, "ratio": arm.ratio, "train_patients": arm.patients})
+        count = max(1, round(training.blending.keep * len(blended)))
+        blended = CopiedSlices(view, cases, count=count, seed=task.draw)
+    settings = arm_options(arm, training, seed=task.seed)
     run = train(view, out / task.folder, settings, synthetic=blended, resume=True, progress=report)
     if not run.finished:
         raise UserError(f"stopped; {run.path} and all before it are saved: give the same command again to go on")

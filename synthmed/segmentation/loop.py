@@ -15,6 +15,8 @@ from synthmed.segmentation.blend import SyntheticSlices, blended_batches
 from synthmed.segmentation.context import ContextSlices, RepeatedSlices
 from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.inference import SlicePredictor, validate
+from synthmed.segmentation.on_the_fly import GeneratedSlices
+from synthmed.segmentation.pictures import write_batch_picture
 from synthmed.segmentation.run import CHECKPOINTS, SegmentationRun
 from synthmed.training.checkpoint import Checkpoint, list_checkpoints, remove_leftovers, save_checkpoint
 from synthmed.training.stopping import stop_on_signal
@@ -38,7 +40,7 @@ class TrainingLoop:
         run: SegmentationRun,
         store: Store,
         numbers: np.ndarray,
-        synthetic: SyntheticSlices | None,
+        synthetic: SyntheticSlices | GeneratedSlices | None,
         *,
         report: Progress,
     ):
@@ -66,6 +68,13 @@ class TrainingLoop:
 
         When asked to stop, keep a checkpoint instead.
         """
+        try:
+            self._go()
+        finally:
+            if isinstance(self.synthetic, GeneratedSlices):
+                self.synthetic.close()
+
+    def _go(self) -> None:
         self._restore()
         saved = last = time.monotonic()
         batches = self._batches(self.step)
@@ -93,7 +102,8 @@ class TrainingLoop:
         synthetic: Any = self.synthetic
         if options.context:
             real = ContextSlices(self.store, options.context)
-            synthetic = None if synthetic is None else RepeatedSlices(synthetic, options.context)
+            if isinstance(synthetic, SyntheticSlices):
+                synthetic = RepeatedSlices(synthetic, options.context)
         return iter(
             blended_batches(
                 real,
@@ -103,11 +113,15 @@ class TrainingLoop:
                 ratio=options.ratio,
                 seed=options.seed,
                 augmentation=options.augmentation,
+                blending=options.blending,
+                steps=options.steps,
                 start=start,
             )
         )
 
     def _do_step(self, batch: dict[str, Any]) -> None:
+        if self.step == 0:
+            write_batch_picture(self.run.path, batch, self.store.channels)
         values = self.engine.step(self.step, batch)
         self.step += 1
         if not math.isfinite(values["loss"]):

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation
+from synthmed.segmentation.schedule import Blending
 
 DEFAULT_RATIO = 0.5
 """Synthetic slices for each real one where a synthetic set is given and no ratio is: a third of each batch."""
@@ -39,6 +40,7 @@ class SegmentOptions(BaseModel):
         log_every: Steps that one line of the log stands for.
         checkpoint_seconds: Time between checkpoints.
         augmentation: What is done to each training slice, real or synthetic.
+        blending: Schedule, weight, sampling and selection of what is blended in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +67,12 @@ class SegmentOptions(BaseModel):
     log_every: int = Field(10, ge=1)
     checkpoint_seconds: float = Field(60.0, ge=0)
     augmentation: Augmentation = Augmentation()
+    blending: Blending = Blending()
+
+    @property
+    def uses_synthetic(self) -> bool:
+        """Whether any step has synthetic slices."""
+        return self.blending.uses_synthetic(self.ratio)
 
 
 def check_options(values: dict[str, Any], *, begun: SegmentOptions | None = None) -> SegmentOptions:

@@ -48,7 +48,7 @@ def predict(
     split: Split = "test",
     weights: Weights | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    batch: int = 32,
+    batch: int | None = None,
     flips: Flips = "none",
     largest_component: bool = False,
     progress: Progress | None = None,
@@ -62,7 +62,7 @@ def predict(
         split: Which cases of a store.
         weights: Which weights; by default those that the run was told to keep.
         precision: Number format to compute with; "auto" takes bfloat16 where the hardware has it.
-        batch: Slices at a time.
+        batch: Slices at a time; by default what `SlicePredictor` takes.
         flips: Mirrored slices whose probabilities are averaged with those of the slices as they are.
         largest_component: Whether of each class only its largest connected piece stays, see `largest_components`.
         progress: Told after each case.
@@ -94,18 +94,18 @@ def load_predictor(
     *,
     weights: Weights | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    batch: int = 32,
+    batch: int | None = None,
     flips: Flips = "none",
 ) -> FlippedPredictor:
     """Return what gives class probabilities `[n, H, W, K]` of a case's slices; for the arguments see `predict`."""
     from keras.distribution import list_devices
 
     from synthmed.hardware import resolve_precision
-    from synthmed.segmentation.inference import SlicePredictor
+    from synthmed.segmentation.inference import BATCH, SlicePredictor
 
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     network = run.load(weights, policy=resolve_precision(precision, accelerator=accelerator))
-    return FlippedPredictor(SlicePredictor(network, batch=batch), flips)
+    return FlippedPredictor(SlicePredictor(network, batch=batch or BATCH), flips)
 
 
 def source_labels(probabilities: np.ndarray, placement: Placement) -> np.ndarray:

@@ -20,15 +20,34 @@ RECORD, LOG, CHECKPOINTS = "segmentation.json", "log.jsonl", "checkpoints"
 Weights = Literal["last", "best"]
 
 
+class ChoiceRecord(BaseModel):
+    """Which slices of a synthetic set were used.
+
+    Attributes:
+        kept: How many.
+        dropped: How many were not, by kind of reason.
+        hash: SHA-256 over the kept slices' cases and places in them.
+        judge: Hash over the weights of the segmenter that judged them; None without one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kept: int
+    dropped: dict[str, int]
+    hash: str
+    judge: str | None = None
+
+
 class SyntheticRecord(BaseModel):
     """Where a training's synthetic slices came from.
 
     Attributes:
         folder: Where they were.
-        slices: How many there were.
+        slices: How many there were; 0 where they are drawn during the training.
         models: Hashes of the generators that drew them.
         training_patients: Content hashes of the patients that these generators were trained on.
-        hash: SHA-256 over all sidecars.
+        hash: SHA-256 over all sidecars; of the weights where a generator draws during the training.
+        choice: Which of them were used; None for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +57,7 @@ class SyntheticRecord(BaseModel):
     models: tuple[str, ...]
     training_patients: tuple[str, ...]
     hash: str
+    choice: ChoiceRecord | None = None
 
 
 class RunRecord(BaseModel):
@@ -57,7 +77,7 @@ class RunRecord(BaseModel):
         store_hash: SHA-256 that stands for the store.
         training_patients: Content hashes of the training patients, sorted.
         validation_patients: The same of the validation patients.
-        batch_parts: Real and synthetic slices in each batch.
+        batch_parts: Real and synthetic slices in each batch; where the ratio changes, in the last one.
         class_weights: What a pixel of each class counts in the cross-entropy; None for 1 each.
         synthetic: Where synthetic slices came from; None without any.
     """

@@ -1,6 +1,7 @@
 """Training the U-Net on real slices, or on real and synthetic ones."""
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.hardware import resolve_precision
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.blend import SyntheticSlices, batch_parts, fitting_slices
+from synthmed.segmentation.blend import SyntheticSlices, fitting_slices, offered
+from synthmed.segmentation.choice import choose_slices, write_choice
+from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.run import RunRecord, SegmentationRun, SyntheticRecord
+from synthmed.segmentation.schedule import Schedule
 
 
 def train(
@@ -23,7 +27,7 @@ def train(
     out: Path | str,
     options: SegmentOptions,
     *,
-    synthetic: SyntheticSet | None = None,
+    synthetic: SyntheticSet | GeneratedSlices | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> SegmentationRun:
@@ -35,7 +39,7 @@ def train(
         store: Real slices; its training patients are trained on, its validation patients are watched.
         out: The run folder.
         options: See `SegmentOptions`.
-        synthetic: Slices to blend in where `options.ratio` is above 0.
+        synthetic: Slices to blend in where `options.uses_synthetic`, from a set or drawn during the training.
         resume: Go on from the last checkpoint in `out`; from the beginning where there is none, and not at all where
             the training is complete.
         progress: Told after each step.
@@ -51,12 +55,14 @@ def train(
     out = Path(out)
     _check_out(out, resume=resume)
     store.require_labels()
-    slices = _synthetic_slices(store, synthetic, options)
     cases = training_cases(store, options.train_patients)
-    numbers = store.training_indices(cases)
-    record = _record(store, cases, numbers, synthetic if slices else None, options)
+    slices, used = _synthetic_slices(store, cases, synthetic, options)
+    numbers = offered(store.class_counts, store.training_indices(cases), options.blending, seed=options.seed)
+    record = _record(store, cases, numbers, used, options)
     run = _open_or_create(out, record)
     if not run.finished:
+        if used.rows:
+            write_choice(run.path, used.rows)
         TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
     return run
 
@@ -85,21 +91,35 @@ def unseen_patients(run: SegmentationRun) -> int:
     return len(set(synthetic.training_patients) - set(run.record.training_patients)) if synthetic else 0
 
 
-def _synthetic_slices(store: Store, synthetic: SyntheticSet | None, options: SegmentOptions) -> SyntheticSlices | None:
-    batch_parts(options.batch, options.ratio)
-    if options.ratio == 0:
-        return None
+@dataclass(frozen=True)
+class _Used:
+    """What a run keeps of its synthetic slices: their origin, and a row for each sample that was judged."""
+
+    record: SyntheticRecord | None = None
+    rows: list[list[str]] = field(default_factory=list)
+
+
+def _synthetic_slices(
+    store: Store, cases: list[CaseRecord], synthetic: SyntheticSet | GeneratedSlices | None, options: SegmentOptions
+) -> tuple[SyntheticSlices | GeneratedSlices | None, _Used]:
+    if not options.uses_synthetic:
+        if options.blending.keep < 1:
+            raise UserError("--filter chooses among synthetic slices, and --ratio 0 uses none: give --ratio 0.5")
+        return None, _Used()
     if synthetic is None:
-        raise UserError(f"--ratio {options.ratio:g} needs synthetic slices: give --synthetic DIR")
-    return fitting_slices(synthetic, store)
+        raise UserError(f"--ratio {options.ratio:g} needs synthetic slices: give --synthetic DIR or --generator RUN")
+    slices = fitting_slices(synthetic, store)
+    record = synthetic_record(synthetic)
+    if options.blending.keep == 1:
+        return slices, _Used(record)
+    if isinstance(synthetic, GeneratedSlices):
+        raise UserError("--filter judges a set that is there: give --synthetic DIR instead of --generator")
+    kept, choice, rows = choose_slices(synthetic, store, cases, options.blending)
+    return fitting_slices(kept, store), _Used(record.model_copy(update={"choice": choice}), rows)
 
 
 def _record(
-    store: Store,
-    cases: list[CaseRecord],
-    numbers: np.ndarray,
-    synthetic: SyntheticSet | None,
-    options: SegmentOptions,
+    store: Store, cases: list[CaseRecord], numbers: np.ndarray, used: _Used, options: SegmentOptions
 ) -> RunRecord:
     from keras.distribution import list_devices
 
@@ -133,17 +153,30 @@ def _record(
         store_hash=store.content_hash,
         training_patients=tuple(sorted({case.hash for case in cases})),
         validation_patients=tuple(store.hashes("val")),
-        batch_parts=batch_parts(options.batch, options.ratio),
+        batch_parts=_last_parts(options),
         class_weights=(
             frequency_weights(store.class_counts[numbers].sum(axis=0)) if options.class_weights == "frequency" else None
         ),
-        synthetic=_synthetic_record(synthetic),
+        synthetic=used.record,
     )
 
 
-def _synthetic_record(synthetic: SyntheticSet | None) -> SyntheticRecord | None:
-    if synthetic is None:
-        return None
+def _last_parts(options: SegmentOptions) -> tuple[int, int]:
+    schedule = Schedule(batch=options.batch, ratio=options.ratio, steps=options.steps, blending=options.blending)
+    return schedule.parts(options.steps - 1)
+
+
+def synthetic_record(synthetic: SyntheticSet | GeneratedSlices) -> SyntheticRecord:
+    """Return where synthetic slices come from."""
+    if isinstance(synthetic, GeneratedSlices):
+        info = synthetic.sampler.info
+        return SyntheticRecord(
+            folder=str(synthetic.path.resolve()),
+            slices=0,
+            models=(info.model_hash,),
+            training_patients=tuple(sorted(synthetic.training_hashes)),
+            hash=info.model_hash,
+        )
     return SyntheticRecord(
         folder=str(synthetic.folder.resolve()),
         slices=len(synthetic),

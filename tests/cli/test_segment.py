@@ -34,7 +34,7 @@ def call(capsys, *words):
     return end.value.code, captured.out, captured.err
 
 
-def test_train_predict_score(folder, tmp_path, monkeypatch, capsys):
+def test_train_predict_score(folder, tmp_path, monkeypatch, capsys, eager):
     """A user could not walk the road of the README: train without a word more, predict, score."""
     monkeypatch.chdir(folder)
     code, out, err = call(capsys, "train", *QUICK)
@@ -119,6 +119,12 @@ def write_set(folder, store):
         ["train", "--data", "store", "--synthetic", "store"],
         ["train", "--data", "store", "--ratio", "1"],
         ["train", "--data", "store", "--steps", "0"],
+        ["train", "--data", "store", "--pretrain", "2"],
+        ["train", "--data", "store", "--pretrain", "0.5"],
+        ["train", "--data", "store", "--filter", "0.5"],
+        ["train", "--data", "store", "--filter-with", "phantom"],
+        ["train", "--data", "store", "--synthetic", "phantom", "--generator", "phantom"],
+        ["train", "--data", "store", "--generator", "nowhere"],
         ["train", "--data", "store", "--train-patients", "99"],
         ["train", "--data", "store", "--resume"],
         ["train", "--data", "store", "--out", "phantom"],

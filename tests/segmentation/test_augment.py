@@ -5,9 +5,13 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from synthmed.segmentation.augment import AIR, Augmentation, augment
+from synthmed.data.schema import IGNORE
+from synthmed.segmentation import recolour, warp
+from synthmed.segmentation.augment import Augmentation, augment
+from synthmed.segmentation.draws import Draws
+from synthmed.segmentation.warp import AIR
 
-STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, geometry=1)
+STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0, geometry=1)
 
 
 def slices(count=6, height=24, width=32):
@@ -99,3 +103,76 @@ def test_intensities_change_without_the_labels():
     np.testing.assert_array_equal(labels, original[1])
     assert np.isfinite(images).all()
     assert (np.abs(images - original[0]).max(axis=(1, 2, 3)) > 0.01).all()
+
+
+def test_elastic_deformation_is_the_interpolation_of_what_it_points_at(monkeypatch):
+    """A user would train on images and labels that were moved by different fields, or torn at the edges."""
+    count, height, width = 4, 20, 28
+    random = np.random.default_rng(0)
+    images = random.uniform(-1, 1, (count, height, width, 2)).astype(np.float32)
+    labels = random.integers(0, 4, (count, height, width)).astype(np.uint8)
+    labels[labels == 3] = IGNORE
+    shifts = random.normal(0, 3, (count, height, width, 2)).astype(np.float32)
+    monkeypatch.setattr(warp, "_displacement", lambda *_: tf.constant(shifts))
+    matrix = np.array([[1.1, 0.2, -3.0], [-0.1, 0.9, 2.0]], np.float32)
+    transforms = np.repeat(np.array([[*matrix.ravel(), 0, 0]], np.float32), count, axis=0)
+    monkeypatch.setattr(warp, "_transforms", lambda *_: tf.constant(transforms))
+    changed = run(STILL.model_copy(update={"elastic": 1.0}), images=images, labels=labels)
+    for number in range(count):
+        rows, columns = np.indices((height, width)) + np.moveaxis(shifts[number], -1, 0)
+        x, y = (row[0] * columns + row[1] * rows + row[2] for row in matrix)
+        for channel in range(2):
+            wanted = _interpolated(images[number, ..., channel], (y, x), order=1, outside=AIR)
+            np.testing.assert_allclose(changed[0][number, ..., channel], wanted, atol=1e-4)
+        wanted = _interpolated(labels[number], (y, x), order=0, outside=0)
+        # Points half-way between two pixels may go either way.
+        clear = np.minimum(np.abs(y % 1 - 0.5), np.abs(x % 1 - 0.5)) > 1e-4
+        np.testing.assert_array_equal(changed[1][number][clear], wanted[clear])
+    assert set(np.unique(changed[1])) == {0, 1, 2, IGNORE}
+
+
+def _interpolated(plane, where, *, order, outside):
+    """Return SciPy's interpolation, beyond the border with the value of outside."""
+    padded = np.pad(plane, 8, constant_values=outside)
+    return ndimage.map_coordinates(padded, [axis + 8 for axis in where], order=order, mode="nearest")
+
+
+def test_elastic_fields_are_smooth_as_large_as_asked_and_do_not_fold():
+    """A user would train on torn anatomy, or on none that is deformed."""
+    draws = Draws(0, tf.constant(0, tf.int64))
+    fields = np.asarray(warp._displacement(200, (40, 64), draws, Augmentation(displacement=0.03)))
+    rows, columns = fields[..., 0] / 40, fields[..., 1] / 64
+    # The standard deviation of a field is itself evenly spread from 0 to the largest.
+    for part in (rows, columns):
+        assert part.std() == pytest.approx(0.03 / np.sqrt(3), rel=0.15)
+    along_rows, along_columns = np.gradient(fields, axis=(1, 2))
+    stretch = (1 + along_rows[..., 0]) * (1 + along_columns[..., 1]) - along_rows[..., 1] * along_columns[..., 0]
+    assert stretch.min() > 0
+
+
+@pytest.mark.parametrize("name", ["blur", "low_resolution"])
+def test_softening_matches_scipy_and_leaves_the_level(name):
+    """A user's network would be made robust to something else than blur and coarse pixels."""
+    image = np.random.default_rng(0).uniform(-1, 1, (24, 32))
+    if name == "blur":
+        rows, columns = (np.asarray(recolour._blurring(side, tf.constant([[1.3]])))[0] for side in image.shape)
+        # Within the slice; at its border SciPy has no mode that leaves out what is not there.
+        wanted = ndimage.gaussian_filter(image, 1.3, truncate=8)[8:-8, 8:-8]
+        np.testing.assert_allclose((rows @ image @ columns.T)[8:-8, 8:-8], wanted, atol=1e-4)
+    else:
+        rows, columns = (np.asarray(recolour._coarsening(side, tf.constant([[2.0]])))[0] for side in image.shape)
+        coarse = image[1::2, 1::2]
+        wanted = ndimage.zoom(coarse, 2, order=1, mode="nearest", grid_mode=True)
+        np.testing.assert_allclose(rows @ image @ columns.T, wanted, atol=1e-5)
+    np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(recolour._coarsening(24, tf.constant([[1.0]])))[0], np.eye(24), atol=1e-6)
+
+
+def test_gamma_of_inverted_intensities_is_the_mirror_of_gamma():
+    """A user would not get the second kind of gamma that nnU-Net trains with."""
+    planes = np.linspace(-1, 1, 9, dtype=np.float32)[None]
+    gamma = tf.constant([[1.5]])
+    plain = np.asarray(recolour._with_gamma(tf.constant(planes), gamma, tf.constant([[1.0]])))
+    inverted = np.asarray(recolour._with_gamma(tf.constant(-planes), gamma, tf.constant([[-1.0]])))
+    np.testing.assert_allclose(plain, 2 * ((planes + 1) / 2) ** 1.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(inverted, -plain, atol=1e-6)

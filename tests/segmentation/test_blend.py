@@ -1,39 +1,18 @@
 """Blending: the proportion in each batch, the order, and the sets that are refused."""
 
-import math
+import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import blend
 from synthmed.segmentation.augment import Augmentation
-from synthmed.segmentation.blend import batch_parts, blended_batches, fitting_slices
+from synthmed.segmentation.blend import blended_batches, fitting_slices, offered
+from synthmed.segmentation.schedule import Blending
 
-STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0)
-
-
-@given(batch=st.integers(2, 200), ratio=st.floats(0, 50))
-def test_parts_fill_the_batch_in_the_nearest_whole_proportion(batch, ratio):
-    """A user would compare ratios that were not the ones trained with."""
-    real, synthetic = batch_parts(batch, ratio)
-    assert real + synthetic == batch
-    assert (synthetic == 0) == (ratio == 0)
-    assert real >= 1
-    if 1 < synthetic < batch - 1:
-        assert abs(synthetic - batch * ratio / (1 + ratio)) <= 0.5 + 1e-9
-
-
-def test_parts_at_the_ends():
-    """A user could not ask for synthetic slices alone, or would get none with a tiny batch."""
-    assert batch_parts(8, math.inf) == (0, 8)
-    assert batch_parts(1, 0) == (1, 0)
-    assert batch_parts(32, 1) == (16, 16)
-    with pytest.raises(UserError, match="--batch 1"):
-        batch_parts(1, 0.5)
+STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -86,3 +65,48 @@ def test_a_ratio_without_a_set_is_refused(store):
     """A user who forgets --synthetic would get a real-only training under a blended name."""
     with pytest.raises(UserError, match="--synthetic"):
         blended_batches(store, store.indices("train"), None, batch=4, ratio=1, seed=0, augmentation=STILL)
+
+
+def test_sets_of_two_generators_in_one_folder_are_refused(write_synthetic):
+    """A user would train on some slices whose channels mean something else."""
+    folder = write_synthetic()
+    sidecar = folder / "case_3.json"
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"channels": ["CT", "PET"]}))
+    with pytest.raises(UserError, match="differ in their channels"):
+        SyntheticSet.open(folder)
+
+
+def test_balanced_sampling_offers_slices_of_rare_classes_more_often():
+    """A user's few slices with a lesion would still be seen as rarely as they are."""
+    counts = np.zeros((100, 3), np.int64)
+    counts[:, 0] = 10
+    counts[:50, 1] = 5
+    counts[:2, 2] = 1
+    everything = np.arange(100)
+    assert offered(counts, everything, Blending(), seed=0) is everything
+    often = np.bincount(offered(counts, everything, Blending(sampling="balanced"), seed=0), minlength=100)
+    # The square root of 0.5 / 0.02 is 5.
+    assert often.tolist() == [5, 5] + [1] * 98
+    few = offered(counts, np.array([0, 60, 60, 61]), Blending(sampling="balanced"), seed=0)
+    assert set(few.tolist()) == {0, 60, 61}
+
+
+def test_classes_of_a_set_too_large_for_memory_are_counted_alike(store, write_synthetic, monkeypatch):
+    """A user with a large set would be offered other slices than one with a small set."""
+    synthetic = SyntheticSet.open(write_synthetic())
+    inside = fitting_slices(synthetic, store)
+    monkeypatch.setattr(blend, "MEMORY_LIMIT", 0)
+    outside = fitting_slices(synthetic, store)
+    assert (inside.in_memory, outside.in_memory) == (True, False)
+    np.testing.assert_array_equal(inside.class_counts, outside.class_counts)
+    wanted = [np.bincount(label.ravel(), minlength=len(store.classes)) for label in synthetic.labels()]
+    np.testing.assert_array_equal(inside.class_counts, wanted)
+
+
+def test_a_label_map_with_an_unknown_class_is_refused(store, write_synthetic):
+    """A user's training would stop at some step with an error from inside TensorFlow."""
+    folder = write_synthetic()
+    with np.load(folder / "case_2.npz") as arrays:
+        np.savez(folder / "case_2.npz", image=arrays["image"], label=np.full(store.size, 9, np.uint8))
+    with pytest.raises(UserError, match="case_2 .* class 9"):
+        fitting_slices(SyntheticSet.open(folder), store)

@@ -8,13 +8,15 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import compare as comparing
-from synthmed.segmentation.arms import ARMS, CopiedSlices, drawn_store, plan_arms
+from synthmed.segmentation.arms import ARMS, CopiedSlices, arm_options, drawn_store, plan_arms
+from synthmed.segmentation.auto_ratio import with_ratio
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.bootstrap import Interval
 from synthmed.segmentation.compare import CompareOptions, check_compare_options, compare, write_splits
 from synthmed.segmentation.comparison import conclude, verdict
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.score import Score
 from synthmed.segmentation.train import training_cases
 
@@ -200,3 +202,19 @@ def test_the_sentence_follows_the_interval(low, high, over, words):
         return Interval(value=(low + high) / 200, low=low / 100, high=high / 100, error=0.1)
 
     assert words in verdict(interval(low, high), interval(*over) if over else None)
+
+
+def test_what_is_for_blending_reaches_no_arm_without_synthetic_slices(store):
+    """A user's control would be pre-trained on synthetic slices, or its copies be filtered."""
+    blending = Blending(ratio_end=0.0, pretrain=0.5, keep=0.5, judge="unet", sampling="balanced", synthetic_weight=0.3)
+    training = TINY.model_copy(update={"blending": blending})
+    arms, _ = plan_arms(ARMS, store, patients=2, ratio=1.0)
+    found = {arm.name: arm_options(arm, training, seed=4) for arm in arms}
+    assert {options.blending.sampling for options in found.values()} == {"balanced"}
+    assert {options.seed for options in found.values()} == {4}
+    for name in ("real", "oracle"):
+        assert not found[name].uses_synthetic and found[name].blending == Blending(sampling="balanced")
+    assert found["blended"].blending == blending
+    assert found["duplicated"].blending == blending.model_copy(update={"keep": 1.0, "judge": ""})
+    assert (found["synthetic"].blending.pretrain, found["synthetic"].blending.ratio_end) == (0.0, None)
+    assert not with_ratio(training, 0.0).uses_synthetic and with_ratio(training, 2.0).blending == blending
