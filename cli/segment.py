@@ -80,7 +80,7 @@ def command() -> None:
 @click.option("--deep-supervision/--no-deep-supervision", default=None, help="Train lower levels too.  [default: on]")
 @click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="Of rare classes.  [default: none]")
 @click.option("--context", type=int, metavar="N", help="See N neighbouring slices on each side.  [default: 0]")
-@click.option("--learning-rate", type=float, help="Highest learning rate of AdamW.  [default: 0.002]")
+@click.option("--learning-rate", type=float, help="Highest learning rate of AdamW.  [default: 0.004]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Number format.  [default: auto]")
 @click.option("--train-patients", type=int, metavar="N", help="Use N training patients (nested: 5 within 10).")
 @click.option("--validate-every", type=int, metavar="N", help="Steps between validations.  [default: a fifth]")

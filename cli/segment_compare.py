@@ -47,7 +47,7 @@ ARMS = "real,duplicated,blended,synthetic,oracle"
 @click.option("--width", type=int, help="As segment train; one for all arms.")
 @click.option("--context", type=int, metavar="N", help="As segment train.  [default: 0]")
 @click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="As segment train.  [default: none]")
-@click.option("--learning-rate", type=float, help="As segment train.  [default: 0.002]")
+@click.option("--learning-rate", type=float, help="As segment train.  [default: 0.004]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="As segment train.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="First seed.  [default: 0]")
 @click.option("--write-splits", is_flag=True, help="Write who trains in each draw, for `prepare --split`, and stop.")

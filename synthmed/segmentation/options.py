@@ -56,7 +56,7 @@ class SegmentOptions(BaseModel):
     deep_supervision: bool = True
     class_weights: Literal["none", "frequency"] = "none"
     context: int = Field(0, ge=0, le=16)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
     warmup: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(1e-2, ge=0)
     average: float = Field(0.99, ge=0, lt=1)
