@@ -13,9 +13,6 @@ from synthmed.errors import UserError
 if TYPE_CHECKING:
     from synthmed.data.readers import ReadOptions
 
-NAMES = ("patient_pattern", "channel", "label")
-"""The options, as click knows them."""
-
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which gets them as one `ReadOptions` named `reading`."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from synthmed.data.orientation import turn
+from synthmed.data.volumes import NiftiSource
 from synthmed.errors import UserError
 from synthmed.files import read_json
 
@@ -156,13 +157,8 @@ def _read_npz(path: Path, key: str) -> np.ndarray:
 
 
 def _read_volume(path: Path, orientation: str, axes: str) -> np.ndarray:
-    import nibabel
-
-    try:
-        volume = np.asarray(nibabel.load(path).dataobj, np.float64)  # type: ignore[attr-defined]
-        return turn(volume, source=orientation, target=axes)
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    volume = NiftiSource(path).open().voxels()[..., 0]
+    return turn(volume.astype(np.float64), source=orientation, target=axes)
 
 
 def _read_pictures(folder: Path, case: str, sidecar: dict[str, Any]) -> np.ndarray:

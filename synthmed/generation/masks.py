@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.data.volumes import NiftiSource
 from synthmed.errors import UserError
 from synthmed.generation.drawing import Conditions
 
@@ -28,8 +30,8 @@ class MaskFolder:
     """The label maps of a folder, in the order of their names; item `i` of a set takes map `i` modulo their number.
 
     Args:
-        folder: Holds `.nii.gz`, `.nii` or `.png` files, or `.npz` files with the key `label`; class indices. A folder
-            with a `labelsTr` or `labels` folder in it (a generated set) means that one.
+        folder: A generated set, whose label maps are turned back to how they were drawn; or a folder of `.nii.gz`,
+            `.nii` or `.png` files, or `.npz` files with the key `label`: class indices as rows and columns.
         size: (H, W) that the generator takes.
         classes: Number of classes that it knows, background included.
 
@@ -38,13 +40,15 @@ class MaskFolder:
     """
 
     def __init__(self, folder: Path, *, size: tuple[int, int], classes: int):
-        inner = [folder / name for name in ("labelsTr", "labels") if (folder / name).is_dir()]
-        self.folder = inner[0] if inner else folder
+        self.folder = folder
         self.size = size
         self.classes = classes
-        self.files = sorted(path for path in self.folder.iterdir() if path.name.endswith(SUFFIXES))
+        self.generated = _generated(folder)
+        inner = [folder / name for name in ("labelsTr", "labels") if (folder / name).is_dir()]
+        files = sorted((inner[0] if inner else folder).iterdir())
+        self.files = [path for path in files if path.name.endswith(SUFFIXES)]
         if not self.files:
-            raise UserError(f"{self.folder} holds no label map: put {', '.join(SUFFIXES)} files there")
+            raise UserError(f"{folder} holds no label map: put {', '.join(SUFFIXES)} files there")
 
     def take(self, first: int, seeds: np.ndarray) -> Conditions:
         """Return the maps of the cases from number `first` on; see `MaskSource.take`.
@@ -52,12 +56,20 @@ class MaskFolder:
         Raises:
             UserError: If a file cannot be read, has another size or names a class that the generator does not know.
         """
-        maps = [self._checked(self.files[item % len(self.files)]) for item in range(first, first + len(seeds))]
+        items = range(first, first + len(seeds))
+        if self.generated is None:
+            maps = [
+                self._checked(path, read_label_map(path)) for path in (self.files[i % len(self.files)] for i in items)
+            ]
+        else:
+            count = len(self.generated)
+            drawn = self.generated.labels(np.array([item % count for item in items]))
+            maps = [self._checked(self.folder, one) for one in drawn]
         # A hash, since the name of a user's file may name a patient.
         return Conditions(np.stack(maps), [f"given:{hashlib.sha256(one.tobytes()).hexdigest()}" for one in maps])
 
-    def _checked(self, path: Path) -> np.ndarray:
-        values = np.squeeze(read_label_map(path))
+    def _checked(self, path: Path, values: np.ndarray) -> np.ndarray:
+        values = np.squeeze(values)
         if values.shape != tuple(self.size):
             wanted = "x".join(map(str, self.size))
             found = "x".join(map(str, values.shape))
@@ -65,6 +77,13 @@ class MaskFolder:
         if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() >= self.classes:
             raise UserError(f"{path} holds other values than the class indices 0 to {self.classes - 1}")
         return values.astype(np.uint8)
+
+
+def _generated(folder: Path) -> SyntheticSet | None:
+    """Return the set that `generate` wrote to a folder, or None where it wrote none there."""
+    if not (folder / "dataset_description.json").is_file():
+        return None
+    return SyntheticSet.open(folder)
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -75,15 +94,15 @@ def read_label_map(path: Path) -> np.ndarray:
     """
     try:
         if path.name.endswith((".nii.gz", ".nii")):
-            import nibabel
-
-            return np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
+            return NiftiSource(path).open().voxels()
         if path.suffix == ".npz":
             with np.load(path) as arrays:
                 return arrays["label"]
         import SimpleITK
 
         return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    except UserError:
+        raise
     except KeyError:
         raise UserError(f"{path} has no array named label") from None
     except Exception as error:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthmed.data.order import SliceOrder
-from synthmed.data.schema import IGNORE
+from synthmed.data.schema import IGNORE, Split
 from synthmed.data.selection import select
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation, augment
-from synthmed.segmentation.context import RepeatedSlices, widened
+from synthmed.segmentation.context import widened
 from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceReader
 from synthmed.segmentation.schedule import Blending, Schedule
 
@@ -125,8 +125,9 @@ def refuse_leaks(where: Path, taught_by: set[str], store: Store) -> None:
     Raises:
         UserError: If it was.
     """
-    for split, name in (("test", "test"), ("val", "validation")):
-        leaked = taught_by & set(store.hashes(split))  # type: ignore[arg-type]
+    held_out: dict[str, Split] = {"test": "test", "validation": "val"}
+    for name, split in held_out.items():
+        leaked = taught_by & set(store.hashes(split))
         if leaked:
             raise UserError(
                 f"{where} comes from a model trained on {len(leaked)} of the {name} patients of {store.path}: "
@@ -154,7 +155,7 @@ def offered(class_counts: np.ndarray, numbers: np.ndarray, blending: Blending, *
 def blended_batches(
     real: SliceSource,
     indices: np.ndarray,
-    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices | None,
+    synthetic: SyntheticSlices | GeneratedSlices | None,
     *,
     batch: int,
     ratio: float,
@@ -226,14 +227,13 @@ def blended_batches(
 
 
 def _synthetic_source(
-    synthetic: SyntheticSlices | RepeatedSlices | GeneratedSlices, blending: Blending, seed: int
+    synthetic: SyntheticSlices | GeneratedSlices, blending: Blending, seed: int
 ) -> "_Ordered | SliceReader":
     if isinstance(synthetic, GeneratedSlices):
         return synthetic.reader(seed)
     everything = np.arange(len(synthetic))
-    counted = synthetic.source if isinstance(synthetic, RepeatedSlices) else synthetic
-    if isinstance(counted, SyntheticSlices) and blending.sampling == "balanced":
-        everything = offered(counted.class_counts, everything, blending, seed=seed)
+    if blending.sampling == "balanced":
+        everything = offered(synthetic.class_counts, everything, blending, seed=seed)
     return _Ordered(synthetic, everything, seed)
 
 

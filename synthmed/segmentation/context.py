@@ -3,7 +3,6 @@
 import numpy as np
 
 from synthmed.data.store import Store
-from synthmed.data.stream import SliceSource
 
 
 def with_context(images: np.ndarray, chosen: np.ndarray, context: int) -> np.ndarray:
@@ -52,32 +51,6 @@ class ContextSlices:
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """Return the class indices of the slices themselves, uint8 `[n, H, W]`."""
         return self.store.labels(indices)
-
-
-class RepeatedSlices:
-    """Slices without neighbours, such as synthetic ones, in the place of neighbours themselves.
-
-    Args:
-        source: The slices.
-        context: Neighbours on each side, at least 1.
-    """
-
-    def __init__(self, source: SliceSource, context: int):
-        self.source = source
-        self.context = context
-        self.size = source.size
-        self.channels = stacked_channels(source.channels, context)
-
-    def __len__(self) -> int:
-        return len(self.source)  # type: ignore[arg-type]
-
-    def images(self, indices: np.ndarray) -> np.ndarray:
-        """Return float32 `[n, H, W, (2 * context + 1) * C]`."""
-        return widened(self.source.images(indices), len(self.channels))
-
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """Return class indices, uint8 `[n, H, W]`."""
-        return self.source.labels(indices)
 
 
 def widened(images: np.ndarray, channels: int) -> np.ndarray:

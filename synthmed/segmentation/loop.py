@@ -12,7 +12,7 @@ from synthmed.data.stream import SliceSource
 from synthmed.errors import UserError
 from synthmed.progress import Progress
 from synthmed.segmentation.blend import SyntheticSlices, blended_batches
-from synthmed.segmentation.context import ContextSlices, RepeatedSlices
+from synthmed.segmentation.context import ContextSlices
 from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.on_the_fly import GeneratedSlices
@@ -98,17 +98,12 @@ class TrainingLoop:
 
     def _batches(self, start: int) -> Iterator[dict[str, Any]]:
         options = self.options
-        real: SliceSource = self.store
-        synthetic: Any = self.synthetic
-        if options.context:
-            real = ContextSlices(self.store, options.context)
-            if isinstance(synthetic, SyntheticSlices):
-                synthetic = RepeatedSlices(synthetic, options.context)
+        real: SliceSource = ContextSlices(self.store, options.context) if options.context else self.store
         return iter(
             blended_batches(
                 real,
                 self.numbers,
-                synthetic,
+                self.synthetic,
                 batch=options.batch,
                 ratio=options.ratio,
                 seed=options.seed,

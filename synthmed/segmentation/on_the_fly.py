@@ -47,7 +47,7 @@ class GeneratedSlices:
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of a slice."""
-        return tuple(self.sampler.info.size)  # type: ignore[return-value]
+        return self.sampler.info.size
 
     @property
     def training_hashes(self) -> set[str]:

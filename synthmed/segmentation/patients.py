@@ -5,6 +5,7 @@ from pathlib import Path
 from synthmed.data.store import MANIFEST, read_manifest
 from synthmed.errors import UserError
 from synthmed.files import read_json
+from synthmed.segmentation.label_maps import labelled_dataset
 
 
 def find_patients(source: Path | str | None, reference: Path | str) -> dict[str, str]:
@@ -34,9 +35,8 @@ def _of_dataset(folder: Path) -> dict[str, str]:
     from synthmed.data.readers import read_dataset
 
     # A folder of predictions or of label maps alone has images of nothing, and need not be a data set.
-    if not (folder / "labelsTr").is_dir():
-        return {}
     try:
-        return {case.case: case.patient for case in read_dataset(folder).cases}
+        dataset = read_dataset(folder) if (folder / "labelsTr").is_dir() else labelled_dataset(folder)
     except UserError:
         return {}
+    return {} if dataset is None else {case.case: case.patient for case in dataset.cases}

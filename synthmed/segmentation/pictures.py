@@ -45,8 +45,10 @@ def write_batch_picture(folder: Path, batch: dict[str, Any], channels: tuple[str
     Args:
         folder: The run.
         batch: "image", "label" and "synthetic".
-        channels: Names of the image channels.
+        channels: Names of the image channels; of slices that come with their neighbours the middle one is drawn.
     """
     image, label, synthetic = (np.asarray(batch[name]) for name in ("image", "label", "synthetic"))
+    before = (image.shape[-1] - len(channels)) // 2
+    image = image[..., before : before + len(channels)]
     colour = tuple(channels) == ("red", "green", "blue")
     save_png(folder / BATCH_PICTURE, batch_sheet(image, label, synthetic, colour=colour))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from synthmed.data.volumes import Source
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.label_maps import LabelMap, find_label_maps, read_label_map
+from synthmed.segmentation.label_maps import LabelMap, find_label_maps, labelled_dataset, read_label_map
 from synthmed.segmentation.metrics import dice, relative_volume_difference, surface_distances
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Mean, Score, Scores, summarise, write_scores
-from synthmed.segmentation.targets import Target, Targets, find_targets
+from synthmed.segmentation.targets import Target, Targets, find_targets, targets_of
 
 __all__ = [
     "DEFAULT_TOLERANCE",
@@ -40,7 +41,8 @@ def score_folders(
 
     Args:
         predicted: A label file or a folder of them.
-        reference: The same, or a data set folder, whose `labelsTr` and class names are used. It may hold more cases.
+        reference: The same, or a data set in any layout, whose label maps and class names are used. It may hold more
+            cases.
         tolerance: Of the surface Dice, in mm (in elements for files that know no millimetres).
         patients: Patient of each case; by default each case is a patient.
         progress: Told after each case.
@@ -54,9 +56,14 @@ def score_folders(
     report = progress or silent
     if not tolerance >= 0:
         raise UserError(f"--tolerance {tolerance:g}: give millimetres, 0 or more")
-    predictions, references = find_label_maps(predicted), find_label_maps(reference)
+    predictions, dataset = find_label_maps(predicted), labelled_dataset(Path(reference))
+    if dataset is None:
+        references = find_label_maps(reference)
+        targets = find_targets(Path(reference), next(iter(references.values())).path)
+    else:
+        references = {case.case: case.label for case in dataset.cases if case.label}
+        targets = targets_of(dataset)
     pairs = _match(predictions, references, Path(reference))
-    targets = find_targets(Path(reference), next(iter(references.values())))
     rows: list[Score] = []
     for number, (case, mine, theirs) in enumerate(pairs):
         report(number, len(pairs), case)
@@ -67,14 +74,14 @@ def score_folders(
 
 
 def score_case(
-    case: str, predicted: Path, reference: Path, targets: Targets, *, tolerance: float = DEFAULT_TOLERANCE
+    case: str, predicted: Source, reference: Source, targets: Targets, *, tolerance: float = DEFAULT_TOLERANCE
 ) -> list[Score]:
     """Score one pair of files: what is named, and without regions any other class that one of the two holds.
 
     Elements whose class the reference does not know take part in nothing.
     """
     mine, theirs = read_label_map(predicted), read_label_map(reference)
-    _check_same_place(mine, theirs, predicted, reference)
+    _check_same_place(mine, theirs, predicted.path, reference.path)
     known = np.ones(theirs.values.shape, bool) if targets.ignore is None else theirs.values != targets.ignore
     wanted = {target.label: target for target in targets.named}
     if not targets.regions:
@@ -122,7 +129,9 @@ def score_masks(
     )
 
 
-def _match(predictions: dict[str, Path], references: dict[str, Path], folder: Path) -> list[tuple[str, Path, Path]]:
+def _match(
+    predictions: dict[str, Source], references: dict[str, Source], folder: Path
+) -> list[tuple[str, Source, Source]]:
     if len(predictions) == 1 and len(references) == 1 and folder.is_file():
         # Two files named one by one belong together whatever they are called.
         (case, mine), theirs = next(iter(predictions.items())), next(iter(references.values()))
@@ -131,7 +140,7 @@ def _match(predictions: dict[str, Path], references: dict[str, Path], folder: Pa
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"{folder} has no reference for {missing[0]}{more}: names of files must agree")
-    return [(case, path, references[case]) for case, path in predictions.items()]
+    return [(case, mine, references[case]) for case, mine in predictions.items()]
 
 
 def _with_absent(rows: list[Score], targets: Targets) -> list[Score]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthmed.data.readers import Dataset
 from synthmed.files import read_json
 
 DESCRIPTION = "dataset.json"
@@ -51,6 +52,16 @@ def find_targets(reference: Path, first: Path) -> Targets:
     content = read_json(path) if path else {}
     labels = content.get("labels") if isinstance(content, dict) else None
     return _targets(labels) if isinstance(labels, dict) else Targets()
+
+
+def targets_of(dataset: Dataset) -> Targets:
+    """Return what a data set names, as its reader understood it."""
+    classes = {name: (value,) for name, value in zip(dataset.classes[1:], dataset.label_values[1:], strict=True)}
+    named = tuple(
+        Target(number if dataset.regions else values[0], name, values)
+        for number, (name, values) in enumerate((dataset.regions or classes).items(), start=1)
+    )
+    return Targets(named, bool(dataset.regions), dataset.ignore_value)
 
 
 def _targets(labels: dict[str, Any]) -> Targets:

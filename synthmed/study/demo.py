@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,7 +107,7 @@ def run_demo(
     arms = {REAL_ONLY: None, BLENDED: synthetic}
     unets = {REAL_ONLY: out / "unet-real", BLENDED: out / "unet-blended"}
     for (arm, extra), name in zip(arms.items(), ("U-Net, real slices", "U-Net, blended"), strict=True):
-        story.step(name, lambda tell, arm=arm, extra=extra: _train_unet(unets[arm], store, extra, options, tell))  # type: ignore[misc]
+        story.step(name, partial(_train_unet, unets[arm], store, extra, options))
     scores = story.step(
         "scores",
         lambda tell: {

@@ -4,12 +4,16 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from synthmed.cli.main import app
+from synthmed.data.readers import load_case, read_dataset
+from synthmed.data.restore import as_nifti
 from synthmed.data.store import Store
+from synthmed.segmentation.score import score_folders
 
 _SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).parent / "formats.py")
 formats = importlib.util.module_from_spec(_SPEC)
@@ -85,3 +89,22 @@ def test_photographs_lie_under_their_masks(phantom, tmp_path):
         grey = 255 * case.images[:, :, plane, 0].T / case.images[..., 0].max()
         # JPEG loses a little.
         assert np.abs((images[0, ..., 0] + 1.0) * 127.5 - grey).mean() < 4
+
+
+@pytest.mark.parametrize("name", list(formats.FORMATS))
+def test_label_maps_of_every_format_are_a_reference_for_scores(phantom, tmp_path, name):
+    """Predictions are NIfTI whatever was predicted on: a user of DICOM or pictures could not score them."""
+    one = formats.FORMATS[name]
+    if one.needs:
+        pytest.importorskip(one.needs)
+    one.write(tmp_path / "set", phantom[0])
+    dataset = read_dataset(tmp_path / "set")
+    (tmp_path / "predicted").mkdir()
+    for files in dataset.cases:
+        case = load_case(files)
+        nibabel.save(
+            as_nifti(case.labels.astype(np.uint8), case.geometry), tmp_path / "predicted" / f"{case.case}.nii.gz"
+        )
+    scores = score_folders(tmp_path / "predicted", tmp_path / "set")
+    assert [mean.name for mean in scores.classes] == list(dataset.classes[1:])
+    assert [mean.dice for mean in scores.classes] == [1.0] * len(scores.classes) and scores.overall.cases == 3

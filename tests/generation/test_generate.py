@@ -104,6 +104,14 @@ def test_given_masks_are_used_in_order(painter, tmp_path):
     assert found.sidecars[0]["mask_source"].startswith("given:") and "a.npz" not in str(found.sidecars[0])
 
 
+@pytest.mark.parametrize("fmt", ["nnunet", "png", "npz"])
+def test_the_label_maps_of_a_generated_set_stand_as_they_were_drawn(painter, tmp_path, fmt):
+    """Mirrored or turned on its side, a label map is not what the generator was taught, and images would not fit it."""
+    first = generate(painter("cond"), tmp_path / "first", count=4, fmt=fmt)
+    again = generate(painter("cond"), tmp_path / "again", count=4, fmt="npz", masks=first, seed=1)
+    assert np.array_equal(SyntheticSet.open(again).labels(), SyntheticSet.open(first).labels())
+
+
 def _wrong_size(folder):
     np.savez(folder / "a.npz", label=np.zeros((32, 32), np.uint8))
 
@@ -125,7 +133,7 @@ def _wrong_key(folder):
     [
         (_wrong_size, "32x32"),
         (_wrong_class, "class indices"),
-        (_damaged, "cannot be read"),
+        (_damaged, "truncated or damaged"),
         (_wrong_key, "named label"),
         (lambda folder: None, "no label map"),
     ],

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused(folders, tmp_path):
         score_folders(predicted, reference)
     whole = (predicted / "a.nii.gz").read_bytes()
     (predicted / "a.nii.gz").write_bytes(whole[:40])
-    with pytest.raises(UserError, match="a.nii.gz cannot be read"):
+    with pytest.raises(UserError, match="a.nii.gz is truncated or damaged"):
         score_folders(predicted, reference)
     (tmp_path / "none").mkdir()
     for missing in (tmp_path / "none", tmp_path / "nowhere"):
