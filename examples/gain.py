@@ -1,4 +1,4 @@
-"""Measure what synthetic slices gain with few patients: one generator for each draw of patients, then a fair comparison.
+"""Measure what synthetic slices gain: one generator for each draw of a few patients, then a fair comparison.
 
     python examples/gain.py hippocampus-data --split docs/hippocampus-split.json --axis coronal --patients 5 --out gain
 
