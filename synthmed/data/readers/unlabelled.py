@@ -1,18 +1,16 @@
 """Images without label maps, to stand beside a labelled store."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key
+from synthmed.data.readers.base import Dataset, ReadOptions, natural_key
+from synthmed.data.readers.channels import Wanted, match_channels
 from synthmed.data.readers.description import FILE, licence_of, read_description
 from synthmed.data.readers.dicom import DicomReader
-from synthmed.data.readers.images import image_cases
+from synthmed.data.readers.images import FOLDERS, image_cases
 from synthmed.data.readers.modality import modality_of
 from synthmed.data.readers.patients import assign_patients
 from synthmed.data.schema import Manifest
 from synthmed.errors import UserError
-
-FOLDERS = ("imagesTr", "imagesTs")
 
 
 def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
@@ -29,13 +27,17 @@ def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path} is no folder: give a data set or a folder of images")
+    wanted = Wanted(beside.channels, of="the store")
     inner = [path / name for name in FOLDERS if (path / name).is_dir() and any((path / name).iterdir())]
     dicom = DicomReader()
     if not inner and not (path / FILE).is_file() and dicom.recognises(path):
-        cases, notes = _of_studies(dicom.read(path, ReadOptions()), beside)
+        studies = dicom.read(path, ReadOptions())
+        cases, renamed = match_channels(studies.cases, studies.channels, wanted, path)
+        notes = (*studies.notes, *renamed)
     else:
-        found = [case for folder in inner or [path] for case in image_cases(folder, len(beside.channels))]
-        cases, notes = assign_patients(found, None)
+        found = [image_cases(folder, wanted) for folder in inner or [path]]
+        cases, notes = assign_patients([case for one in found for case in one.cases], None)
+        notes = (*dict.fromkeys(note for one in found for note in one.notes), *notes)
     names = [case.case for case in cases]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -54,25 +56,3 @@ def read_unlabelled(path: Path | str, beside: Manifest) -> Dataset:
         modalities=tuple(modality_of(channel) for channel in beside.channels),
         labelled=False,
     )
-
-
-def _of_studies(studies: Dataset, beside: Manifest) -> tuple[list[CaseFiles], tuple[str, ...]]:
-    """Return the cases of DICOM studies without labels, their channels in the order of the store."""
-    own, wanted = studies.channels, beside.channels
-    if len(own) != len(wanted):
-        raise UserError(
-            f"{studies.path} has the channels {', '.join(own)}, the store {', '.join(wanted)}: give images of the same"
-        )
-    same = set(own) == set(wanted)
-    order = [own.index(name) for name in wanted] if same else range(len(own))
-    notes = studies.notes
-    if not same:
-        pairs = ", ".join(f"{one} as {other}" for one, other in zip(own, wanted, strict=True))
-        notes = (*notes, f"channels are called otherwise than the store's and taken in their order: {pairs}")
-    cases = [
-        replace(case, label=None, images=tuple(case.images[number] for number in order))
-        if len(case.images) == len(own)
-        else replace(case, label=None)
-        for case in studies.cases
-    ]
-    return cases, notes
