@@ -13,6 +13,8 @@ def test_channels_come_in_the_order_of_the_store(tmp_path, written, voxels, stor
         written.write_series(tmp_path / name, voxels(number), series=name, number=number + 1)
     assert store.channels == ("T1", "T2")
     dataset = read_unlabelled(tmp_path, store.manifest)
+    held_out = any(case.split != "train" for case in store.cases())
+    assert any("validation and test patients" in note for note in dataset.notes) == held_out
     assert not dataset.labelled and [case.label for case in dataset.cases] == [None]
     images = load_case(dataset.cases[0]).images
     np.testing.assert_array_equal(images[..., 0], voxels(1))
