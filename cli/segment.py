@@ -176,7 +176,7 @@ def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: 
 
     run = SegmentationRun.open(model)
     with progress("segment predict") as report:
-        written = predict(run, source, out, progress=report, **how)
+        written = predict(run, source, out, progress=report, say=lambda note: click.echo(note, err=True), **how)
     if as_json:
         emit_json([str(path) for path in written])
     else:

@@ -8,12 +8,14 @@ from synthmed.data.assemble import Chosen, bring_about
 from synthmed.data.fingerprint import Fingerprint
 from synthmed.data.inspect import fingerprint, refuse_problems
 from synthmed.data.plan import PlanOptions, explain_plan
-from synthmed.data.planfile import PlanFile, make_plan_file, read_plan, refuse_existing_plan, write_plan
-from synthmed.data.readers import Dataset, ReadOptions, read_dataset, read_unlabelled
+from synthmed.data.planfile import PLAN, PlanFile, make_plan_file, read_plan, refuse_existing_plan, write_plan
+from synthmed.data.readers import CaseFiles, Dataset, ReadOptions, read_dataset, read_unlabelled
+from synthmed.data.readers.patients import assign_patients
 from synthmed.data.request import make_request
 from synthmed.data.schema import Split
 from synthmed.data.split import draw_split, keep_training_patients, read_split
 from synthmed.data.store import Store
+from synthmed.data.volumes import PictureSource
 from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.progress import Progress, Say, silent, unheard
@@ -24,8 +26,10 @@ def prepare_unlabelled(
 ) -> Store:
     """Write a store of images without labels, prepared as another store is, for training beside it.
 
-    All cases become training cases. Those whose images the other store holds, in whatever split, are left out: with
-    them a generator would be taught by held-out patients, or by the same slices twice.
+    All cases become training cases. Left out are those whose images the other store holds, in whatever split, and those
+    of a patient whom it holds for validation or test, as names, folders and the store's pattern of patients tell: a
+    generator would be taught by held-out patients, or by the same slices twice. Patients of DICOM have pseudonyms of
+    one folder, so that there another study of a held-out patient may pass for a new one; a note says so.
 
     Args:
         path: Folder of images, see `read_unlabelled`.
@@ -39,17 +43,53 @@ def prepare_unlabelled(
         UserError: If anything is wrong with the images, nothing is left of them, or `out` exists.
     """
     beside.require_labels()
-    dataset = read_unlabelled(path, beside.manifest)
+    pattern = _patient_pattern(beside)
+    dataset = read_unlabelled(path, beside.manifest, patient_pattern=pattern)
     held = {case.hash for case in beside.cases()}
+    away = _held_out(dataset, beside, pattern)
 
     def choose(found: Fingerprint) -> Chosen:
-        assigned: dict[str, Split] = {case.case: "train" for case in found.cases if case.hash not in held}
-        if not assigned:
+        new = [case for case in found.cases if case.hash not in held]
+        assigned: dict[str, Split] = {case.case: "train" for case in new if case.case not in away}
+        if not new:
             raise UserError(f"{beside.path} holds every image of {dataset.path} already: give others")
+        if not assigned:
+            raise UserError(
+                f"{beside.path} holds every patient of {dataset.path} for validation or test: give others' images, or"
+                " rename the cases where they are others"
+            )
+        left_out = [case.case for case in new if case.case not in assigned]
+        if left_out:
+            shown = ", ".join(left_out[:3]) + ", ..." * (len(left_out) > 3)
+            say(f"left out: {shown}, named as patients whom {beside.path} holds for validation or test")
         return Chosen(beside.plan, assigned)
 
     request = make_request(dataset, {}, {"unlabelled_for": beside.content_hash})
     return bring_about(dataset, Path(out), request, choose, seed=beside.manifest.seed, tell=progress or silent, say=say)
+
+
+def _held_out(dataset: Dataset, beside: Store, pattern: str | None) -> set[str]:
+    """Return the cases of a data set whose patient another store holds for validation or test."""
+    records = {case.case: case for case in beside.cases()}
+    held = {record.patient for record in records.values() if record.split != "train"}
+    found = {case.case for case in dataset.cases if case.patient in held}
+    # Names that say nothing in either set may do so together: "p3_v1" in the one, "p3_v2" in the other.
+    known = [CaseFiles(case=record.case, patient=record.patient, images=()) for record in records.values()]
+    together = [*known, *dataset.cases]
+    pictures = all(isinstance(source, PictureSource) for case in dataset.cases for source in case.images)
+    try:
+        patients = assign_patients(together, pattern, numbered=pictures)[0]
+    except UserError:
+        # The pattern looks at folders, or does not fit the new names; `read_unlabelled` says so.
+        patients = assign_patients(together, None, numbered=pictures)[0]
+    held = {case.patient for case in patients[: len(known)] if records[case.case].split != "train"}
+    return found | {case.case for case in patients[len(known) :] if case.patient in held}
+
+
+def _patient_pattern(store: Store) -> str | None:
+    """Return the regular expression by which a store's patients were found; None where there was none."""
+    path = store.path / PLAN
+    return read_plan(path)[0].reading.patient_pattern if path.is_file() else None
 
 
 def prepare(

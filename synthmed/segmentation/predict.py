@@ -13,7 +13,7 @@ from synthmed.data.schema import Geometry, Placement, Split
 from synthmed.data.store import MANIFEST, Store
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder
-from synthmed.progress import Progress, silent
+from synthmed.progress import Progress, Say, silent, unheard
 from synthmed.segmentation.postprocess import FlippedPredictor, Flips, largest_components
 from synthmed.segmentation.run import SegmentationRun, Weights
 
@@ -52,6 +52,7 @@ def predict(
     flips: Flips = "none",
     largest_component: bool = False,
     progress: Progress | None = None,
+    say: Say = unheard,
 ) -> list[Path]:
     """Write a label map `CASE.nii.gz` for each case of `source`, with the shape, place and label values of its source.
 
@@ -66,6 +67,7 @@ def predict(
         flips: Mirrored slices whose probabilities are averaged with those of the slices as they are.
         largest_component: Whether of each class only its largest connected piece stays, see `largest_components`.
         progress: Told after each case.
+        say: Told where channels have other names than those that the run was trained with.
 
     Returns:
         The files, in the order of the cases.
@@ -74,7 +76,7 @@ def predict(
         UserError: If the source does not fit the run, a file cannot be read, or `out` exists.
     """
     report = progress or silent
-    count, cases = _cases(run, Path(source), split)
+    count, cases = _cases(run, Path(source), split, say)
     predictor = load_predictor(run, weights=weights, precision=precision, batch=batch, flips=flips)
     written = []
     report(0, count, "")
@@ -120,7 +122,7 @@ def source_labels(probabilities: np.ndarray, placement: Placement) -> np.ndarray
     return np.ascontiguousarray(turn(labels, source=placement.orientation, target=placement.source_orientation))
 
 
-def _cases(run: SegmentationRun, source: Path, split: Split) -> tuple[int, Iterator[Slices]]:
+def _cases(run: SegmentationRun, source: Path, split: Split, say: Say) -> tuple[int, Iterator[Slices]]:
     if (source / MANIFEST).is_file():
         store = Store.open(source)
         _check_store(run, store)
@@ -128,7 +130,7 @@ def _cases(run: SegmentationRun, source: Path, split: Split) -> tuple[int, Itera
         if not records:
             raise UserError(f"{source} has no {split} patients: choose another --split")
         return len(records), store_slices(store, split)
-    files = _image_files(run, source)
+    files = _image_files(run, source, say)
     return len(files), _from_files(run, files)
 
 
@@ -151,7 +153,7 @@ def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slic
         yield Slices(case.case, prepared.images, case.geometry, prepared.placement)
 
 
-def _image_files(run: SegmentationRun, source: Path) -> "list[CaseFiles]":
+def _image_files(run: SegmentationRun, source: Path, say: Say) -> "list[CaseFiles]":
     """Return the cases without their labels: predicting must not fail for a label that it does not need."""
     from synthmed.data.readers import CaseFiles, read_images
     from synthmed.data.volumes import ending_of, source_of
@@ -161,8 +163,10 @@ def _image_files(run: SegmentationRun, source: Path) -> "list[CaseFiles]":
         return [CaseFiles(case=name, patient=name, images=(source_of(source),))]
     if not source.is_dir():
         raise UserError(f"{source} does not exist: give a store, a data set, a folder of images or an image")
-    found = read_images(source, len(run.record.channels))
-    return [CaseFiles(case=files.case, patient=files.patient, images=files.images) for files in found]
+    found = read_images(source, run.record.channels)
+    for note in found.notes:
+        say(note)
+    return found.cases
 
 
 def _check_store(run: SegmentationRun, store: Store) -> None:

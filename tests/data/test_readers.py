@@ -154,15 +154,20 @@ def test_what_is_no_data_set_is_refused(tmp_path, nnunet_set):
 def test_images_without_labels_are_read_for_prediction(nnunet_set, decathlon_set, tmp_path):
     """`segment predict` would not take a folder of scans."""
     folder = nnunet_set()
-    assert [case.case for case in read_images(folder / "imagesTr", 2)] == ["case_0", "case_1", "case_2", "case_3"]
-    assert [case.case for case in read_images(folder, 2)] == ["case_0", "case_1", "case_2", "case_3"]
-    assert load_case(read_images(decathlon_set() / "imagesTr", 2)[0]).images.shape == (30, 34, 6, 2)
+    assert [case.case for case in read_images(folder / "imagesTr", ("T1", "T2")).cases] == [
+        "case_0",
+        "case_1",
+        "case_2",
+        "case_3",
+    ]
+    assert [case.case for case in read_images(folder, ("T1", "T2")).cases] == ["case_0", "case_1", "case_2", "case_3"]
+    assert load_case(read_images(decathlon_set() / "imagesTr", ("T1", "T2")).cases[0]).images.shape == (30, 34, 6, 2)
     (folder / "imagesTr" / "case_3_0001.nii.gz").unlink()
     with pytest.raises(UserError, match="case_3 has 1 channel"):
-        read_images(folder / "imagesTr", 2)
+        read_images(folder / "imagesTr", ("T1", "T2"))
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match="holds no image"):
-        read_images(tmp_path / "nothing", 2)
+        read_images(tmp_path / "nothing", ("T1", "T2"))
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synthmed.data.prepare import prepare, prepare_unlabelled
-from synthmed.data.readers import read_dataset
+from synthmed.data.readers import ReadOptions, read_dataset
 from synthmed.data.store import find_latest_store
 from synthmed.errors import UserError
 from synthmed.training.run import DataSummary
@@ -74,6 +74,40 @@ def test_it_is_for_nothing_else(beside, tmp_path):
     with pytest.raises(UserError, match="without labels"):
         prepare_unlabelled(folder, tmp_path / "again", beside=extra)
     assert find_latest_store(tmp_path) == store.path
+
+
+def _renamed(folder, names):
+    for part in ("imagesTr", "labelsTr"):
+        for number, name in names.items():
+            for file in list((folder / part).glob(f"case_{number}[_.]*")):
+                file.rename(file.with_name(file.name.replace(f"case_{number}", name)))
+    return folder
+
+
+@pytest.mark.parametrize("pattern", [None, r"(pat\d)"])
+def test_other_scans_of_held_out_patients_are_left_out(nnunet_set, tmp_path, pattern):
+    """A generator would be taught by patients on whom its worth is measured, since their images are not the same."""
+    name = "pat{}_{}" if pattern is None else "{1}-pat{0}"
+    labelled = _renamed(nnunet_set(cases=3), {number: name.format(number, "v1") for number in range(3)})
+    reading = ReadOptions(patient_pattern=pattern)
+    options = {"size": (48, 48), "split": (0.4, 0.3, 0.3), "reading": reading}
+    store = prepare(read_dataset(labelled, reading), tmp_path / "store", **options)
+    away = {case.patient for case in store.cases() if case.split != "train"}
+    assert len(away) == 2
+    other = nnunet_set(cases=7, name="other")
+    for file in other.glob("imagesTr/case_[012]_*"):
+        file.unlink()
+    other = _renamed(other, {number: name.format(number - 3, "v2") for number in range(3, 7)}) / "imagesTr"
+    said = []
+    extra = prepare_unlabelled(other, tmp_path / "extra", beside=store, say=said.append)
+    taught = [case.case for case in extra.cases()]
+    assert len(taught) == 2 and not any(own.split("_")[0] in one for own in away for one in taught)
+    assert sum("left out" in line and "validation or test" in line for line in said) == 1
+    for file in other.iterdir():
+        if any(one in file.name for one in taught):
+            file.unlink()
+    with pytest.raises(UserError, match="holds every patient"):
+        prepare_unlabelled(other, tmp_path / "none", beside=store)
 
 
 @pytest.mark.parametrize("spoil", ["channels", "empty", "missing"])

@@ -108,7 +108,7 @@ def test_labels_lie_on_the_pictures(phantom_of_formats, threshold, tmp_path, nam
     plan = plan.model_copy(update=changes)
     run = run_of(plan, channels, ("background", "bright"), tmp_path)
     written = predict(run, source, tmp_path / "out")
-    files = {one.case: one for one in read_images(source, len(channels))}
+    files = {one.case: one for one in read_images(source, channels).cases}
     assert {path.name.removesuffix(".nii.gz") for path in written} == set(files)
     for path in written:
         expected = load_case(files[path.name.removesuffix(".nii.gz")]).images[..., 0] > LIMIT

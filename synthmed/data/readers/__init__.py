@@ -1,13 +1,15 @@
 """Data sets as people have them: each layout is read by one small reader, chosen by looking at the folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
 from synthmed.data.readers.case import load_case
+from synthmed.data.readers.channels import Wanted, match_channels
 from synthmed.data.readers.description import FILE
 from synthmed.data.readers.dicom import DicomReader
 from synthmed.data.readers.folders import VolumeFolderReader
-from synthmed.data.readers.images import image_cases
+from synthmed.data.readers.images import Images, image_cases
 from synthmed.data.readers.msd import DecathlonReader
 from synthmed.data.readers.nnunet import NnunetReader
 from synthmed.data.readers.photos import PictureReader
@@ -19,6 +21,7 @@ __all__ = [
     "Case",
     "CaseFiles",
     "Dataset",
+    "Images",
     "ReadOptions",
     "Reader",
     "load_case",
@@ -77,20 +80,22 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
     )
 
 
-def read_images(path: Path | str, channels: int) -> list[CaseFiles]:
+def read_images(path: Path | str, channels: Sequence[str]) -> Images:
     """Return the cases to predict on: a data set's training cases, or those of a folder of image files, unlabelled.
 
     Args:
         path: A data set in any layout, or a folder with one file a case (`CASE.nii.gz`, channels last if several, or
-            `CASE.png`) or one a channel (`CASE_0000.nii.gz`).
-        channels: Channels that each case must have.
+            `CASE.png`) or one a channel (`CASE_0000.nii.gz`, `CASE_t1.nii.gz`).
+        channels: Names of the channels that each case must have, in the order in which they are given back; where the
+            images' own names are others, theirs is taken and a note says so.
 
     Raises:
-        UserError: If there is no such folder or no image in it, or a case lacks a channel.
+        UserError: If there is no such folder or no image in it, or a case has more or fewer channels.
     """
-    path = Path(path)
+    path, wanted = Path(path), Wanted(tuple(channels))
     if path.is_dir():
         reader = next((reader for reader in READERS if reader.recognises(path)), None)
         if reader is not None and not isinstance(reader, _GUESSING):
-            return read_dataset(path).cases
-    return image_cases(path, channels)
+            dataset = read_dataset(path)
+            return Images(*match_channels(dataset.cases, dataset.channels, wanted, path))
+    return image_cases(path, wanted)

@@ -32,9 +32,25 @@ class CaseFiles:
 
     @property
     def files(self) -> dict[str, Path]:
-        """All files of the case by the names under which a store records their hashes."""
-        sources = [*self.images, *([self.label] if self.label else [])]
-        return {name: path for source in sources for name, path in source.files.items()}
+        """All files of the case by the names under which a store records their hashes.
+
+        Where two files have one name, as `images/p1/vol.nii.gz` and `labels/p1/vol.nii.gz`, what they are of the case
+        stands before it. More of their folders would tell them apart as well, but those of DICOM may name a person.
+        """
+        sources = [(f"image-{number}", source.files) for number, source in enumerate(self.images)]
+        if self.label is not None:
+            sources.append(("label", self.label.files))
+        named: dict[str, set[Path]] = {}
+        for _, own in sources:
+            for name, path in own.items():
+                named.setdefault(name, set()).add(path)
+        found: dict[str, Path] = {}
+        for role, own in sources:
+            for name, path in own.items():
+                key = name if len(named[name]) == 1 else f"{role}/{name}"
+                assert found.get(key, path) == path, f"two files are called {key}"
+                found[key] = path
+        return found
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,19 @@ def read_description(path: Path) -> dict[str, Any]:
     return content
 
 
+def described_channels(path: Path) -> tuple[str, ...] | None:
+    """Return the names of the channels in a folder's dataset.json, of whichever layout; None where there is none.
+
+    Raises:
+        UserError: If the description is wrong.
+    """
+    if not (path / FILE).is_file():
+        return None
+    content = read_description(path)
+    key = next((key for key in ("channel_names", "modality") if key in content), None)
+    return None if key is None else channel_names(content, key, path)
+
+
 def channel_names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
     """Return the names of the channels, in the order of their numbers.
 

@@ -6,6 +6,7 @@ from synthmed.data.volumes.kinds import VOLUME_ENDINGS, ending_of, source_of
 from synthmed.data.volumes.nifti import NIFTI_ENDINGS, NiftiSource, NiftiVolume
 from synthmed.data.volumes.picture_files import picture_header
 from synthmed.data.volumes.pictures import PICTURE_ENDINGS, PictureSource, PictureVolume
+from synthmed.data.volumes.reordered import ReorderedSource, ReorderedVolume
 
 __all__ = [
     "ITK_ENDINGS",
@@ -18,6 +19,8 @@ __all__ = [
     "NiftiVolume",
     "PictureSource",
     "PictureVolume",
+    "ReorderedSource",
+    "ReorderedVolume",
     "Source",
     "Volume",
     "damaged",

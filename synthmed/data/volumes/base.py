@@ -1,5 +1,6 @@
 """What every file format gives: a source that can be opened, and the opened volume."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,18 @@ class Source(Protocol):
         Raises:
             UserError: If a file is missing, damaged or not of this format.
         """
+
+
+def file_keys(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by the names of their folder and themselves, of more folders where that does not tell them apart."""
+    paths = list(dict.fromkeys(paths))
+    deepest = max((len(path.parts) for path in paths), default=0)
+    found: dict[str, Path] = {}
+    for count in range(2, max(deepest, 2) + 1):
+        found = {"/".join(path.parts[-count:]): path for path in paths}
+        if len(found) == len(paths):
+            break
+    return found
 
 
 def damaged(path: Path, reason: object) -> UserError:

@@ -9,7 +9,7 @@ import numpy as np
 
 from synthmed.data.orientation import axis_codes
 from synthmed.data.schema import Geometry
-from synthmed.data.volumes.base import damaged
+from synthmed.data.volumes.base import damaged, file_keys
 from synthmed.errors import UserError
 
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -39,7 +39,7 @@ class ItkSource:
         except (OSError, UserError):
             # What is wrong is told when it is opened.
             found = [self.path]
-        return {f"{path.parent.name}/{path.name}": path for path in found}
+        return file_keys(found)
 
     def open(self) -> "ItkVolume":
         """Read the header; see `Source.open`."""

@@ -12,7 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from synthmed.data.orientation import axis_codes
 from synthmed.data.schema import Geometry
-from synthmed.data.volumes.base import damaged
+from synthmed.data.volumes.base import damaged, file_keys
 from synthmed.errors import UserError
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
@@ -34,7 +34,7 @@ class NiftiSource:
     @property
     def files(self) -> dict[str, Path]:
         """The file by the names of its folder and itself."""
-        return {f"{self.path.parent.name}/{self.path.name}": self.path}
+        return file_keys([self.path])
 
     def open(self) -> "NiftiVolume":
         """Read the header; see `Source.open`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.data.schema import Geometry
+from synthmed.data.volumes.base import file_keys
 from synthmed.data.volumes.picture_files import PictureHeader, picture_header, read_pages
 from synthmed.errors import UserError
 
@@ -45,7 +46,7 @@ class PictureSource:
     @property
     def files(self) -> dict[str, Path]:
         """The pictures by the names of their folder and themselves."""
-        return {f"{path.parent.name}/{path.name}": path for path in self.paths}
+        return file_keys(self.paths)
 
     def open(self) -> "PictureVolume":
         """Read the headers; see `Source.open`."""

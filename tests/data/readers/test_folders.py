@@ -1,5 +1,7 @@
 """Tests of synthmed.data.readers.folders: volumes without a description."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import SimpleITK as sitk
 from synthmed.data.inspect import fingerprint
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import ReadOptions, load_case, read_dataset
+from synthmed.data.volumes import PictureSource
 from synthmed.errors import UserError
 
 # Name of the habit: (images, label maps, case: {channel: file}, channels).
@@ -251,3 +254,32 @@ def test_pictures_beside_volumes_are_said_to_be_left_out(tree):
     """Previews would be taken for cases, or photographs be passed over without a word."""
     dataset = read_dataset(tree(["a1.nrrd", "a2.nrrd", "preview.png"], ["a1_seg.nrrd", "a2_seg.nrrd"]))
     assert len(dataset.cases) == 2 and "pictures left out, since there are volumes: 1" in dataset.notes
+
+
+def test_an_image_and_a_label_map_of_one_name_are_both_watched(tree, tmp_path):
+    """A changed image would be told as "up to date", since its label map's hash stood in its place."""
+    cases = [f"p{n}/vol.nii.gz" for n in range(1, 5)]
+    folder = tree([f"images/{name}" for name in cases], [f"labels/{name}" for name in cases])
+    files = read_dataset(folder).cases[0].files
+    assert {path.relative_to(folder).parts[0] for path in files.values()} == {"images", "labels"}
+    store = prepare(folder, tmp_path / "store", size=(32, 32))
+    assert all(len(case.files) == 2 and len(set(case.files.values())) == 2 for case in store.cases())
+    image = sitk.ReadImage(str(folder / "images" / cases[0]))
+    sitk.WriteImage(image + 1, str(folder / "images" / cases[0]))
+    with pytest.raises(UserError, match="p1"):
+        prepare(folder, tmp_path / "store", size=(32, 32))
+
+
+def test_channels_of_one_name_in_folders_of_their_own_are_all_watched(tree):
+    """One channel of three would be hashed, and the others be changed without a word."""
+    folder = tree([f"{channel}/p{n}/vol.mha" for channel in ("t1", "t2") for n in (1, 2)])
+    options = ReadOptions(channels=(("T1", "t1/*/vol.mha"), ("T2", "t2/*/vol.mha")))
+    for case in read_dataset(folder, options).cases:
+        assert len(case.files) == len(case.images)
+
+
+def test_files_of_a_stack_keep_names_of_their_own(tmp_path):
+    """Slices with one name in two folders would pass for one file."""
+    paths = tuple(tmp_path / side / "masks" / "1.png" for side in ("a", "b"))
+    assert PictureSource(paths).files == {"a/masks/1.png": paths[0], "b/masks/1.png": paths[1]}
+    assert PictureSource((Path("1.png"),)).files == {"1.png": Path("1.png")}

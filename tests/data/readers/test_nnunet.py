@@ -143,5 +143,9 @@ def test_images_of_every_format_are_taken_without_labels(nnunet_set, tmp_path):
     assert [case.case for case in cases] == ["case_0", "case_1", "case_2"] and all(
         len(case.images) == 2 for case in cases
     )
-    assert [case.case for case in read_images(folder / "imagesTr", 2)] == ["case_0", "case_1", "case_2"]
-    assert load_case(read_images(folder / "imagesTr", 2)[2]).images.shape[-1] == 2
+    assert [case.case for case in read_images(folder / "imagesTr", ("T1", "T2")).cases] == [
+        "case_0",
+        "case_1",
+        "case_2",
+    ]
+    assert load_case(read_images(folder / "imagesTr", ("T1", "T2")).cases[2]).images.shape[-1] == 2

@@ -207,7 +207,7 @@ def test_pictures_are_read_for_prediction(tree):
     """`segment predict` would take volumes alone, or predict on the masks."""
     folder = tree([f"x/IMG_{n:04d}.png" for n in (1, 2, 3)], [f"x/IMG_{n:04d}_mask.png" for n in (1, 2, 3)], mode="RGB")
     (folder / "x" / "IMG_0002.png").unlink()
-    assert [case.case for case in read_images(folder / "x", 3)] == ["IMG_0001", "IMG_0003"]
+    assert [case.case for case in read_images(folder / "x", ("red", "green", "blue")).cases] == ["IMG_0001", "IMG_0003"]
 
 
 def test_real_photographs(test_data):
