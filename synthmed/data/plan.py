@@ -10,7 +10,7 @@ from synthmed.data.fitting import assert_training, fit_scaling, parse_rules
 from synthmed.data.foreground import kept_share, whole_box
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
 from synthmed.data.orientation import AXIS_NAMES, VIEWS, turn_shape
-from synthmed.data.schema import Plan, Split
+from synthmed.data.schema import IGNORE, Plan, Split
 from synthmed.errors import UserError
 
 SIZE_STEP, SMALLEST, LARGEST = 16, 32, 256
@@ -84,8 +84,14 @@ def explain_plan(
         options: What the user says.
 
     Raises:
-        UserError: If an option has no sensible value.
+        UserError: If an option has no sensible value, or there are more classes than a label map of a store can tell
+            apart.
     """
+    if len(fingerprint.label_values) > IGNORE:
+        raise UserError(
+            f"{fingerprint.dataset} has {len(fingerprint.label_values)} classes, there can be {IGNORE} with the"
+            " background: put several into one"
+        )
     options = options or PlanOptions()
     training = [case for case in fingerprint.cases if split.get(case.case) == "train"]
     if not training:

@@ -15,7 +15,9 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 IGNORE = 255
-"""Class index in a store's label maps where the source says that the class is not known."""
+"""Class index in a store's label maps where the source says that the class is not known.
+
+There can be as many classes."""
 
 
 class Record(BaseModel):
@@ -176,8 +178,8 @@ class Plan(Record):
     def _is_whole(self) -> "Plan":
         if len(self.intensities) != self.channels:
             raise ValueError(f"{len(self.intensities)} intensities for {self.channels} channels")
-        if self.ignore_value is not None and len(self.label_values) > IGNORE:
-            raise ValueError(f"{len(self.label_values)} classes leave no index for what is to be ignored")
+        if len(self.label_values) > IGNORE:
+            raise ValueError(f"{len(self.label_values)} classes, there can be {IGNORE} with the background")
         return self
 
 

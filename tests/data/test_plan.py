@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from synthmed.data.fitting import assert_training, parse_rules
 from synthmed.data.foreground import hounsfield_counts
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
 from synthmed.data.plan import PlanOptions, explain_plan, make_plan
-from synthmed.data.schema import Geometry, Scaling
+from synthmed.data.schema import Geometry, Plan, Scaling
 from synthmed.errors import UserError
 
 
@@ -161,6 +162,18 @@ def test_a_split_without_training_cases_is_told():
     """The user would get a plan fitted to nothing."""
     with pytest.raises(UserError, match="no training case"):
         make_plan(_set([_case("a")], "MRI"), split={"a": "test"})
+
+
+def test_more_classes_than_a_label_map_can_hold_are_refused():
+    """Class 256 would come back as background and 255 as not known, without a word."""
+    case = _case("a", voxels=(1000,) * 256)
+    values = tuple(range(256))
+    many = _set([case], "MRI").model_copy(update={"classes": tuple(map(str, values)), "label_values": values})
+    with pytest.raises(UserError, match="has 256 classes, there can be 255 with the background"):
+        make_plan(many, split=SPLIT)
+    fewer = make_plan(many.model_copy(update={"label_values": values[:255]}), split=SPLIT)
+    with pytest.raises(ValidationError, match="256 classes, there can be 255"):
+        Plan(**(fewer.model_dump() | {"label_values": values}))
 
 
 def test_a_choice_by_class_needs_classes():

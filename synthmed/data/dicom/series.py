@@ -131,7 +131,12 @@ def _frames(one: Slice, series: Path) -> np.ndarray:
         with quiet():
             refuse_compression(one.path, series)
             dataset = pydicom.dcmread(one.path)
-            if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+            if "PixelData" not in dataset:
+                decimals = next((name for name in ("FloatPixelData", "DoubleFloatPixelData") if name in dataset), None)
+                if decimals is not None:
+                    # A parametric map, whose intensities the type of whole pixels would cut to whole numbers.
+                    mend = "export it with whole pixel values and a RescaleSlope"
+                    raise UserError(f"{series} has {decimals} in {one.path.name}, which is not read: {mend}")
                 raise UserError(f"{series} has no pixel data in {one.path.name}: export it again, with its image")
             pixels = pixel_array(dataset)
             size = one.rows * one.columns * one.samples

@@ -123,6 +123,8 @@ def _range(one: Slice) -> tuple[int, int]:
 
 def _refuse_pixels(slices: tuple[Slice, ...], path: Path) -> None:
     for one in slices:
+        if one.bits[0] == 64:
+            raise UserError(f"{one.path} has 64 bits a pixel: export it with whole numbers of 16 and a RescaleSlope")
         if one.rows < 1 or one.columns < 1 or one.bits[0] not in (1, 8, 16, 32) or not 1 <= one.bits[1] <= one.bits[0]:
             raise UserError(f"{one.path} has an impossible number of rows, columns or bits: export it again")
         if one.slope == 0.0:

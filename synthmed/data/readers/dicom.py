@@ -10,7 +10,7 @@ from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
 from synthmed.data.dicom.series import RefusedSource, SeriesSource
 from synthmed.data.dicom.study import Series, Study, studies_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
-from synthmed.data.schema import Geometry
+from synthmed.data.schema import IGNORE, Geometry
 from synthmed.data.volumes import Source
 from synthmed.errors import UserError
 
@@ -43,7 +43,7 @@ class DicomReader:
         channels, choices = choose_channels(studies, options.channels)
         names = study_names(study.uid for study in studies)
         patients = patient_names({study.uid: study.patient for study in studies}, names)
-        values, classes = _classes(studies)
+        values, classes = _classes(studies, path)
         cases, left_labels = [], 0
         for choice in choices:
             name = names[choice.study.uid]
@@ -95,8 +95,12 @@ def _source(series: Series, name: str, grid: Geometry | None) -> SeriesSource | 
     return SeriesSource(series.path, name, series.slices, grid)
 
 
-def _classes(studies: list[Study]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the label value of each structure's name, case aside, over all studies, and the names of the classes."""
+def _classes(studies: list[Study], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the label value of each structure's name, case aside, over all studies, and the names of the classes.
+
+    Raises:
+        UserError: If there are more than a label map of a store can tell apart.
+    """
     spelled: dict[str, str] = {}
     for study in studies:
         for label in study.labels:
@@ -104,6 +108,11 @@ def _classes(studies: list[Study]) -> tuple[dict[str, int], tuple[str, ...]]:
                 name = _class_name(label, number, study)
                 if name.casefold() != BACKGROUND:
                     spelled.setdefault(name.casefold(), name)
+    if len(spelled) >= IGNORE:
+        raise UserError(
+            f"{path} has {len(spelled)} structures of different names in its SEG and RTSTRUCT objects, there can be"
+            f" {IGNORE - 1}: give what is the same one name, or leave out the objects that are not needed"
+        )
     ordered = sorted(spelled)
     return {name: value for value, name in enumerate(ordered, start=1)}, (
         BACKGROUND,

@@ -43,6 +43,12 @@ def shift(dataset):
     dataset.ImagePositionPatient = [float(x) + 3.2, float(y) + 2.4, z]
 
 
+def decimals(dataset):
+    dataset.FloatPixelData = np.linspace(0, 1, 7 * 9, dtype=np.float32).tobytes()
+    dataset.BitsAllocated = dataset.BitsStored = 32
+    del dataset.PixelData, dataset.PixelRepresentation
+
+
 def two_frames(dataset):
     dataset.NumberOfFrames = 2
     dataset.PixelData = 2 * dataset.PixelData[: 7 * 9 * 2]
@@ -76,6 +82,11 @@ SERIES = {
     ),
     "a slope of 0": (at(0, put("RescaleSlope", 0)), r"has the RescaleSlope 0: export it again"),
     "no pixel data": (at(3, drop("PixelData")), r"has no pixel data in IM\d+: export it again, with its image"),
+    "pixels with decimals, all of them": (
+        lambda d, _: decimals(d),
+        r"has FloatPixelData in IM\d+, which is not read: export it with whole pixel values and a RescaleSlope",
+    ),
+    "pixels of 64 bits": (lambda d, _: setattr(d, "BitsAllocated", 64), r"has 64 bits a pixel: export it with whole"),
     "too few pixels": (at(3, lambda d: setattr(d, "PixelData", d.PixelData[:50])), r"truncated, damaged or encrypted"),
     "inverted grey values": (lambda d, _: setattr(d, "PhotometricInterpretation", "MONOCHROME1"), r"has MONOCHROME1: "),
     "a palette": (lambda d, _: setattr(d, "PhotometricInterpretation", "PALETTE COLOR"), r"has PALETTE COLOR: convert"),

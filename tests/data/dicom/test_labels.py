@@ -9,6 +9,7 @@ from matplotlib.path import Path as Polygon
 from synthmed.data.dicom.rtstruct import fill
 from synthmed.data.inspect import fingerprint
 from synthmed.data.readers import load_case, read_dataset
+from synthmed.errors import UserError
 
 
 def masks_of(shape=(9, 7, 5)):
@@ -169,6 +170,20 @@ def test_neighbours_share_no_pixel_and_leave_none_out(cut, apex):
     total = fill([upper], (18, 20)).astype(int) + fill([lower], (18, 20))
     assert fill([whole], (18, 20)).all()
     assert (total % 2 == 1).all()
+
+
+def test_more_structures_than_classes_there_can_be(tmp_path, written, voxels):
+    """Structure 256 of an atlas would come back as background, and 257 as structure 1."""
+    images = written.write_series(tmp_path / "i", voxels())
+    box = to_world(images, [(2, 2, 0), (6, 2, 0), (6, 5, 0), (2, 5, 0)])
+    names = [f"parcel {number:03d}" for number in range(255)]
+    written.write_rtstruct(tmp_path / "rs.dcm", images, {name: [box] for name in names[:-1]})
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.classes) == 255
+    assert load_case(dataset.cases[0]).labels.max() == 254
+    written.write_rtstruct(tmp_path / "rs.dcm", images, {name: [box] for name in names})
+    with pytest.raises(UserError, match="has 255 structures of different names .* there can be 254: give what is"):
+        read_dataset(tmp_path)
 
 
 def test_a_name_in_a_structure_is_left_out(tmp_path, written, voxels):
