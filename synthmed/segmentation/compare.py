@@ -12,7 +12,16 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, arm_options, drawn_store, plan_arms
+from synthmed.segmentation.arms import (
+    ARMS,
+    Arm,
+    ArmName,
+    CopiedSlices,
+    arm_options,
+    drawn_store,
+    plan_arms,
+    refuse_equal_draws,
+)
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
@@ -155,7 +164,11 @@ def write_splits(store: Store, out: Path | str, options: CompareOptions) -> list
     """Write who trains in each draw as `split-draw-DRAW.json`, for `synthmed prepare --split`, and return the files.
 
     A generator for a draw must be trained on these patients alone.
+
+    Raises:
+        UserError: If two draws take the same patients.
     """
+    refuse_equal_draws(store, draws=options.draws, patients=options.train_patients)
     written = []
     for draw in range(options.draws):
         cases = training_cases(drawn_store(store, draw), options.train_patients)
@@ -177,6 +190,7 @@ def _check(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticS
         raise UserError(
             f"{len(synthetic)} synthetic sets for {options.draws} draws: give --synthetic once, or once for each draw"
         )
+    refuse_equal_draws(store, draws=options.draws, patients=options.train_patients)
     for one in synthetic:
         # Now rather than when the first arm has been trained.
         fitting_slices(one, store)

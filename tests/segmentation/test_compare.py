@@ -69,6 +69,18 @@ def test_draws_are_other_patients_and_the_first_is_the_stores_own(store, tmp_pat
     assert parts[1]["test"] == [case.case for case in store.cases("test")]
 
 
+def test_draws_of_the_same_patients_are_refused(store, tmp_path):
+    """A user would read an interval over draws where one choice of patients was trained on again and again."""
+    coinciding = CompareOptions(arms=("oracle",), draws=2)
+    with pytest.raises(UserError, match="draws 0 and 1 are the same 4 of the 4 .*give --draws 1 or fewer"):
+        compare(store, tmp_path / "out", coinciding, TINY)
+    with pytest.raises(UserError, match="--draws 2"):
+        write_splits(store, tmp_path / "out", coinciding)
+    with pytest.raises(UserError, match="the same 3 of the 4 .*different choices: 4"):
+        compare(store, tmp_path / "out", CompareOptions(arms=("oracle",), draws=5, train_patients=3), TINY)
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_arms_end_in_one_table_and_are_not_trained_twice(store, write_synthetic, tmp_path, eager, monkeypatch):
     """A user would wait a second time for every arm, or get figures of another one."""
     synthetic = [SyntheticSet.open(write_synthetic())]
