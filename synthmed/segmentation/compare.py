@@ -22,7 +22,7 @@ from synthmed.segmentation.arms import (
     plan_arms,
     refuse_equal_draws,
 )
-from synthmed.segmentation.blend import fitting_slices
+from synthmed.segmentation.blend import check_fits, fitting_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
@@ -31,7 +31,7 @@ from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
 from synthmed.segmentation.store_scores import score_store
 from synthmed.segmentation.train import train, training_cases
 
-SCORES = "scores.json"
+RESULT, SCORES = "comparison.json", "scores.json"
 
 
 class CompareOptions(BaseModel):
@@ -108,6 +108,10 @@ def compare(
     """
     out, report = Path(out), progress or silent
     _check(store, options, synthetic)
+    for one in synthetic:
+        # Now rather than when the first arm has been trained; after a comparison nothing is left to read them for.
+        if not (out / RESULT).is_file():
+            fitting_slices(one, store)
     training = _same_network(store, options, training)
     arms, notes = plan_arms(
         options.arms, store, patients=options.train_patients, ratio=options.ratio, more=options.oracle_patients
@@ -141,7 +145,7 @@ def compare(
             **options.model_dump(mode="json"),
         },
     )
-    write_json(out / "comparison.json", comparison.model_dump(mode="json"))
+    write_json(out / RESULT, comparison.model_dump(mode="json"))
     (out / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
     return comparison
 
@@ -192,8 +196,7 @@ def _check(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticS
         )
     refuse_equal_draws(store, draws=options.draws, patients=options.train_patients)
     for one in synthetic:
-        # Now rather than when the first arm has been trained.
-        fitting_slices(one, store)
+        check_fits(one, store)
 
 
 def _same_network(store: Store, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:

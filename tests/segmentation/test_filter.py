@@ -7,6 +7,8 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.segmentation import choice as choosing
+from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, score_samples
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.plausibility import MaskRanges
@@ -155,6 +157,26 @@ def test_a_training_on_chosen_slices_records_them(store, tmp_path, write_synthet
         train(store, tmp_path / "other", fewer, synthetic=SyntheticSet.open(folder))
     with pytest.raises(UserError, match="trained on synthetic slices"):
         score_samples(SyntheticSet.open(folder), store, store.cases("train"), run)
+
+
+def test_the_same_question_about_a_set_is_answered_once(store, write_synthetic, monkeypatch):
+    """A user's comparison would judge all samples again for each seed and arm."""
+    asked = []
+
+    def score(synthetic, store, cases, judge):
+        asked.append(len(cases))
+        return table(names=synthetic.cases)
+
+    monkeypatch.setattr(choosing, "score_samples", score)
+    synthetic = SyntheticSet.open(write_synthetic(count=4))
+    cases = store.cases("train")
+    answers = [choose_slices(synthetic, store, cases, Blending(keep=0.5)) for _ in range(2)]
+    assert asked == [4] and answers[0][1:] == answers[1][1:]
+    assert answers[0][0].cases == answers[1][0].cases == ["case_0", "case_2"]
+    assert len(choose_slices(synthetic, store, cases, Blending(keep=0.25))[0]) == 1
+    choose_slices(synthetic, store, cases[:2], Blending(keep=0.5))
+    choose_slices(SyntheticSet.open(synthetic.folder), store, cases, Blending(keep=0.5))
+    assert asked == [4, 4, 2, 4]
 
 
 def test_a_filter_without_synthetic_slices_is_refused(store, tmp_path):

@@ -90,6 +90,27 @@ def test_a_run_folder_is_not_overwritten_or_mixed_up(store, tmp_path):
         train(store, tmp_path / "other", options, resume=True)
 
 
+def test_a_finished_run_reads_no_synthetic_slice_again(store, tmp_path, write_synthetic, monkeypatch, eager):
+    """A user who goes on with a comparison would wait for minutes while slices are read that nothing needs."""
+    options = check_options({**TINY, "steps": 1, "ratio": 1.0})
+    folder = write_synthetic()
+    train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder))
+    monkeypatch.setattr(SyntheticSet, "images", None)
+    assert train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder), resume=True).finished
+    other = SyntheticSet.open(write_synthetic("other", classes=["background", "a"]))
+    with pytest.raises(UserError, match="has the classes"):
+        train(store, tmp_path / "run", options, synthetic=other, resume=True)
+
+
+def test_a_set_that_cannot_be_read_leaves_no_run_behind(store, tmp_path, write_synthetic):
+    """A user would have to remove a half-made folder before trying again."""
+    folder = write_synthetic()
+    (folder / "case_3.npz").write_bytes(b"spoilt")
+    with pytest.raises(UserError, match="case_3"):
+        train(store, tmp_path / "run", check_options({**TINY, "ratio": 1.0}), synthetic=SyntheticSet.open(folder))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_few_steps_learn_the_phantom(store, tmp_path):
     """A user would get noise if gradient, optimiser and average did not work together."""
     options = check_options({"steps": 40, "batch": 12, "width": 8, "learning_rate": 0.01, "average": 0.8})
