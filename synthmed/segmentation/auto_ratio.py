@@ -28,7 +28,7 @@ from synthmed.progress import Progress, silent
 from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
-from synthmed.segmentation.store_scores import patient_dice, score_store
+from synthmed.segmentation.store_scores import kept_scores, patient_dice
 from synthmed.segmentation.train import synthetic_record, train
 
 RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -216,7 +216,8 @@ class _Search:
         if not run.finished:
             raise UserError(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")
         self.done += 1
-        return patient_dice([score_store(run, self.store, "val")])[0]
+        # Dice alone decides: no distances.
+        return patient_dice([kept_scores(run, self.store, "val", tolerance=None)])[0]
 
 
 def _gain(trial: Trial) -> float:

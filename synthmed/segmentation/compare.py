@@ -10,7 +10,7 @@ from synthmed.data.schema import Split
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import read_json, write_json
+from synthmed.files import write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.arms import (
     ARMS,
@@ -28,10 +28,10 @@ from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
-from synthmed.segmentation.store_scores import score_store
+from synthmed.segmentation.store_scores import kept_scores
 from synthmed.segmentation.train import train, training_cases
 
-RESULT, SCORES = "comparison.json", "scores.json"
+RESULT = "comparison.json"
 
 
 class CompareOptions(BaseModel):
@@ -129,7 +129,16 @@ def compare(
             report(number * total + done, len(tasks) * total, f"{task.folder}: {note}")
 
         run = _train(task, store, out, options, training, synthetic, within)
-        rows[task.arm.name].append(_scores(run, store, options, reference))
+        scores = kept_scores(
+            run,
+            store,
+            options.split,
+            reference=reference,
+            flips=options.flips,
+            largest_component=options.largest_component,
+            tolerance=options.tolerance,
+        )
+        rows[task.arm.name].append(scores)
     notes += _knowledge(store, options, synthetic)
     comparison = conclude(
         arms,
@@ -230,27 +239,6 @@ def _train(
     if not run.finished:
         raise UserError(f"stopped; {run.path} and all before it are saved: give the same command again to go on")
     return run
-
-
-def _scores(run: SegmentationRun, store: Store, options: CompareOptions, reference: Path | None) -> list[Score]:
-    """Return the scores of a run, from its folder where they have been found in the same way already."""
-    how: dict[str, Any] = options.model_dump(mode="json", include={"split", "flips", "largest_component", "tolerance"})
-    how |= {"reference": str(reference.resolve()) if reference else None, "store": store.content_hash}
-    path = run.path / SCORES
-    kept = read_json(path) if path.is_file() else {}
-    if kept.get("how") == how:
-        return [Score.model_validate(row) for row in kept["scores"]]
-    rows = score_store(
-        run,
-        store,
-        options.split,
-        reference=reference,
-        flips=options.flips,
-        largest_component=options.largest_component,
-        tolerance=options.tolerance,
-    )
-    write_json(path, {"how": how, "scores": [row.model_dump() for row in rows]})
-    return rows
 
 
 def _knowledge(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticSet]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import compare as comparing
+from synthmed.segmentation import store_scores
 from synthmed.segmentation.arms import ARMS, CopiedSlices, arm_options, drawn_store, plan_arms
 from synthmed.segmentation.auto_ratio import with_ratio
 from synthmed.segmentation.blend import fitting_slices
@@ -104,7 +105,7 @@ def test_all_arms_end_in_one_table_and_are_not_trained_twice(store, write_synthe
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert found.verdict in page and page.count("\n| ") == 6
 
-    monkeypatch.setattr(comparing, "score_store", None)
+    monkeypatch.setattr(store_scores, "score_store", None)
     before = (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns
     assert compare(store, tmp_path / "out", options, TINY, synthetic=synthetic) == found
     assert (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns == before
@@ -127,7 +128,7 @@ def test_each_draw_has_its_patients_its_set_and_its_seeds(store, write_synthetic
         return Run(path)
 
     monkeypatch.setattr(comparing, "train", train)
-    monkeypatch.setattr(comparing, "score_store", lambda *_, **__: rows([0.5, 0.6]))
+    monkeypatch.setattr(comparing, "kept_scores", lambda *_, **__: rows([0.5, 0.6]))
     own = [{case.hash for case in training_cases(drawn_store(store, draw), 2)} for draw in range(2)]
     sets = [SyntheticSet.open(write_synthetic(f"s{draw}", training_patients=sorted(own[draw]))) for draw in range(2)]
     options = CompareOptions(arms=("blended",), train_patients=2, seeds=2, draws=2)
