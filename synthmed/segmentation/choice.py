@@ -39,15 +39,20 @@ def choose_slices(
         UserError: If the segmenter cannot be used, or nothing is left.
     """
     judge = SegmentationRun.open(blending.judge) if blending.judge else None
-    weights = judge.weights("last") if judge else None
-    # Without weights there is no answer either: asking for one says why.
-    judged_by = sha256_file(weights) if weights and weights.is_file() else None
+    # Of an unfinished judge there is no hash, and no answer either: asking for one says why.
+    judged_by = judge_hash(blending)
     known = _decided.setdefault(synthetic, {})
     question = (store.content_hash, tuple(case.case for case in cases), blending.keep, blending.judge, judged_by)
     if question not in known:
         known[question] = _decide(synthetic, store, cases, judge, keep=blending.keep, judged_by=judged_by)
     indices, record, rows = known[question]
     return synthetic.subset(indices), record, rows
+
+
+def judge_hash(blending: Blending) -> str | None:
+    """Return the hash over the weights of the U-Net that judges; None without one, or before it is trained."""
+    weights = SegmentationRun.open(blending.judge).weights("last") if blending.judge else None
+    return sha256_file(weights) if weights and weights.is_file() else None
 
 
 def _decide(

@@ -23,6 +23,7 @@ from synthmed.segmentation.arms import (
     refuse_equal_draws,
 )
 from synthmed.segmentation.blend import check_fits, fitting_slices
+from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
@@ -230,10 +231,11 @@ def _train(
     if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
     if blended is not None and arm.name == "duplicated":
-        # As many copies as there are synthetic slices: only what they show differs from the blended arm.
+        # As many copies as synthetic slices are blended in: only what they show differs from the blended arm.
         cases = training_cases(view, arm.patients)
-        count = max(1, round(training.blending.keep * len(blended)))
-        blended = CopiedSlices(view, cases, count=count, seed=task.draw)
+        blending = training.blending
+        kept = blended if blending.keep == 1 else choose_slices(blended, view, cases, blending)[0]
+        blended = CopiedSlices(view, cases, count=len(kept), seed=task.draw)
     settings = arm_options(arm, training, seed=task.seed)
     run = train(view, out / task.folder, settings, synthetic=blended, resume=True, progress=report)
     if not run.finished:

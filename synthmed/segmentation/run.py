@@ -102,9 +102,12 @@ class RunRecord(BaseModel):
     synthetic: SyntheticRecord | None = None
 
     def comparable(self) -> dict[str, Any]:
-        """Return by name all that must agree for a training to be the same; folders may have been moved."""
+        """Return by name all that must agree for a training to be the same; folders may have been moved.
+
+        The judge of synthetic slices is known by its weights, in the record of their choice.
+        """
         values = self.model_dump(exclude={"version": True, "store": True, "options": True, "synthetic": {"folder"}})
-        return values | self.options.model_dump()
+        return values | self.options.model_dump(exclude={"blending": {"judge"}})
 
 
 class SegmentationRun:

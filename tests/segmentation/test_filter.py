@@ -1,6 +1,7 @@
 """Selection of synthetic slices: what is dropped and why, and that training patients alone decide."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -151,6 +152,10 @@ def test_a_training_on_chosen_slices_records_them(store, tmp_path, write_synthet
     assert sum(not row["dropped"] for row in rows) == choice.kept
     assert all(0 <= float(row["agreement"]) <= 1 for row in rows)
     assert train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder), resume=True).finished
+    again = options.model_copy(
+        update={"blending": options.blending.model_copy(update={"judge": os.path.relpath(judge.path)})}
+    )
+    assert train(store, tmp_path / "run", again, synthetic=SyntheticSet.open(folder), resume=True).finished
     # The judge must not know more patients than the training, nor synthetic slices.
     with pytest.raises(UserError, match="--filter-with .* saw 1 patients"):
         fewer = options.model_copy(update={"train_patients": 1})
