@@ -173,6 +173,12 @@ def test_training_stops_after_validations_without_gain(
     assert kept[-1] == ("last", last)
     assert (kept[-2] if len(kept) > 1 else (None, None))[1] == best
     assert run.record.options.keep == ("best" if patience else "last")
+    # Without any Dice there is no best network; the last one must still predict.
+    assert run.chosen == ("best" if patience and best else "last")
+    assert run.load().built
+    if best is None:
+        with pytest.raises(UserError, match="no best.keras, since no validation"):
+            run.load("best")
 
 
 def test_class_weights_come_from_the_training_patients_alone(store, tmp_path, eager):
