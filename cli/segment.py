@@ -280,7 +280,7 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
             for name, value in validation["classes"].items()
         )
         screen.print(f"validation Dice {validation['dice']:.3f} over {validation['cases']} cases ({classes})")
-    if run.chosen != record.options.keep:
+    if run.chosen != (record.options.keep or "last"):
         screen.print("note: no validation gave a Dice, so none is the best: predict uses the last weights")
     if unseen:
         screen.print(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthmed.data.schema import Split
@@ -213,7 +214,8 @@ def _same_network(store: Store, options: CompareOptions, training: SegmentOption
     """Return the options with the width that the real arm would take: an oracle must not get a larger network."""
     from synthmed.models.unet import width_for
 
-    slices = len(store.training_indices(training_cases(store, options.train_patients)))
+    # Slices that are offered more than once count once.
+    slices = len(np.unique(store.training_indices(training_cases(store, options.train_patients))))
     return training.model_copy(update={"width": training.width or width_for(store.size, slices)})
 
 

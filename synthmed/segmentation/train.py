@@ -139,7 +139,7 @@ def _record(
         raise UserError(f"{store.path} has no validation patients, which {needs} needs: give prepare another --split")
     resolved = options.model_copy(
         update={
-            "width": options.width or width_for(store.size, len(numbers)),
+            "width": options.width or width_for(store.size, len(np.unique(numbers))),
             "levels": options.levels or levels_for(store.size),
             "keep": keep,
             "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),

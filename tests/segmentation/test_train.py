@@ -181,6 +181,17 @@ def test_training_stops_after_validations_without_gain(
             run.load("best")
 
 
+def test_a_slice_that_is_offered_often_is_one_slice_to_the_width(store, tmp_path, monkeypatch, eager):
+    """A user's few slices would be given a network for many, because rare ones are repeated."""
+    counted = []
+    monkeypatch.setattr("synthmed.models.unet.width_for", lambda size, slices: counted.append(slices) or 4)
+    options = check_options({**TINY, "steps": 1, "width": None})
+    numbers = store.training_indices(store.cases("train"))
+    monkeypatch.setattr(store, "training_indices", lambda *_, **__: np.concatenate([numbers, numbers]))
+    train(store, tmp_path / "run", options)
+    assert counted == [len(np.unique(numbers))]
+
+
 def test_class_weights_come_from_the_training_patients_alone(store, tmp_path, eager):
     """A user's validation and test patients would take part in the training."""
     options = check_options({**TINY, "steps": 1, "train_patients": 2, "class_weights": "frequency"})
