@@ -112,7 +112,7 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
       synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
-    from synthmed.segmentation.auto_ratio import keep_choice
+    from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
@@ -132,6 +132,9 @@ def train_command(
         values["ratio"] = None if begun else DEFAULT_RATIO
     values["blending"] = _blending(values, begun)
     options = check_options(values, begun=begun.record.options if begun else None)
+    if auto and begun:
+        # What blends is given again with the same command, but has no part in a run whose answer was 0.
+        options = with_ratio(options, options.ratio)
     store = _store(data, begun)
     blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
     path = out or next_run_path(RUNS, "unet")
@@ -277,6 +280,8 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
             for name, value in validation["classes"].items()
         )
         screen.print(f"validation Dice {validation['dice']:.3f} over {validation['cases']} cases ({classes})")
+    if run.chosen != (record.options.keep or "last"):
+        screen.print("note: no validation gave a Dice, so none is the best: predict uses the last weights")
     if unseen:
         screen.print(
             f"note: the synthetic slices come from generators that saw {unseen} patients which this U-Net did not; "

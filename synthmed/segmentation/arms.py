@@ -1,5 +1,6 @@
 """The arms of a fair comparison: what each U-Net is trained on, at equal steps of equally many slices."""
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -75,6 +76,30 @@ def drawn_store(store: Store, draw: int) -> Store:
     if draw == 0:
         return store
     return Store(store.path, store.manifest.model_copy(update={"seed": store.manifest.seed + draw * _DRAW_SEEDS}))
+
+
+def refuse_equal_draws(store: Store, *, draws: int, patients: int | None) -> None:
+    """Do nothing where each draw takes other training patients: equal ones are no repetitions to take an interval over.
+
+    Args:
+        store: Whose training patients are drawn.
+        draws: How many draws.
+        patients: Training patients of each; None for all.
+
+    Raises:
+        UserError: If two draws take the same patients, or there are fewer patients than asked for.
+    """
+    seen: dict[frozenset[str], int] = {}
+    for draw in range(draws):
+        chosen = frozenset(case.patient for case in training_cases(drawn_store(store, draw), patients))
+        first = seen.setdefault(chosen, draw)
+        if first != draw:
+            everybody = len({case.patient for case in store.cases("train")})
+            raise UserError(
+                f"--draws {draws}: draws {first} and {draw} are the same {len(chosen)} of the {everybody} training "
+                f"patients of {store.path} (different choices: {math.comb(everybody, len(chosen))}): give --draws "
+                f"{draw} or fewer, or another --train-patients"
+            )
 
 
 def arm_options(arm: Arm, training: SegmentOptions, *, seed: int) -> SegmentOptions:

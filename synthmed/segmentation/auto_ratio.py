@@ -26,9 +26,10 @@ from synthmed.errors import UserError
 from synthmed.files import read_json, sha256_json, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
+from synthmed.segmentation.choice import judge_hash
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
-from synthmed.segmentation.store_scores import patient_dice, score_store
+from synthmed.segmentation.store_scores import kept_scores, patient_dice
 from synthmed.segmentation.train import synthetic_record, train
 
 RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -113,7 +114,9 @@ def choose_ratio(
     search = _Search(store, Path(folder), options, synthetic, steps, progress or silent)
     wanted = sorted({0.0, *ratios})
     identity = synthetic_record(synthetic).hash
-    asked = sha256_json([store.content_hash, options.model_dump(mode="json"), identity, wanted, steps])
+    # The folder of the judge may be spelt in many ways; its weights are what counts.
+    given = options.model_dump(mode="json", exclude={"blending": {"judge"}})
+    asked = sha256_json([store.content_hash, given, judge_hash(options.blending), identity, wanted, steps])
     path = Path(folder) / RECORD
     if path.is_file() and (kept := RatioChoice.model_validate(read_json(path))).asked == asked:
         return kept
@@ -216,7 +219,8 @@ class _Search:
         if not run.finished:
             raise UserError(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")
         self.done += 1
-        return patient_dice([score_store(run, self.store, "val")])[0]
+        # Dice alone decides: no distances.
+        return patient_dice([kept_scores(run, self.store, "val", tolerance=None)])[0]
 
 
 def _gain(trial: Trial) -> float:

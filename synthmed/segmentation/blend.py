@@ -80,8 +80,8 @@ class SyntheticSlices:
         return counts
 
 
-def fitting_slices(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> SyntheticSlices | GeneratedSlices:
-    """Return synthetic slices after checking that they may be blended with the store's.
+def check_fits(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> None:
+    """Do nothing where synthetic slices may be blended with the store's, as far as one label map and sidecars tell.
 
     Raises:
         UserError: If channels, classes or size differ, or they come from a generator that was trained on a patient of
@@ -106,6 +106,15 @@ def fitting_slices(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> S
             "generate from a model trained on this store"
         )
     refuse_leaks(where, synthetic.training_hashes, store)
+
+
+def fitting_slices(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> SyntheticSlices | GeneratedSlices:
+    """Return synthetic slices, held in memory where they are few, after checking that they fit the store.
+
+    Raises:
+        UserError: As `check_fits`, and if a file of a set in memory cannot be read or names a class too many.
+    """
+    check_fits(synthetic, store)
     if isinstance(synthetic, GeneratedSlices):
         return synthetic
     slices = SyntheticSlices(synthetic, size=store.size)

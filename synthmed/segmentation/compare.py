@@ -4,25 +4,36 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthmed.data.schema import Split
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import read_json, write_json
+from synthmed.files import write_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.arms import ARMS, Arm, ArmName, CopiedSlices, arm_options, drawn_store, plan_arms
-from synthmed.segmentation.blend import fitting_slices
+from synthmed.segmentation.arms import (
+    ARMS,
+    Arm,
+    ArmName,
+    CopiedSlices,
+    arm_options,
+    drawn_store,
+    plan_arms,
+    refuse_equal_draws,
+)
+from synthmed.segmentation.blend import check_fits, fitting_slices
+from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
-from synthmed.segmentation.store_scores import score_store
+from synthmed.segmentation.store_scores import kept_scores
 from synthmed.segmentation.train import train, training_cases
 
-SCORES = "scores.json"
+RESULT = "comparison.json"
 
 
 class CompareOptions(BaseModel):
@@ -99,6 +110,10 @@ def compare(
     """
     out, report = Path(out), progress or silent
     _check(store, options, synthetic)
+    for one in synthetic:
+        # Now rather than when the first arm has been trained; after a comparison nothing is left to read them for.
+        if not (out / RESULT).is_file():
+            fitting_slices(one, store)
     training = _same_network(store, options, training)
     arms, notes = plan_arms(
         options.arms, store, patients=options.train_patients, ratio=options.ratio, more=options.oracle_patients
@@ -116,7 +131,16 @@ def compare(
             report(number * total + done, len(tasks) * total, f"{task.folder}: {note}")
 
         run = _train(task, store, out, options, training, synthetic, within)
-        rows[task.arm.name].append(_scores(run, store, options, reference))
+        scores = kept_scores(
+            run,
+            store,
+            options.split,
+            reference=reference,
+            flips=options.flips,
+            largest_component=options.largest_component,
+            tolerance=options.tolerance,
+        )
+        rows[task.arm.name].append(scores)
     notes += _knowledge(store, options, synthetic)
     comparison = conclude(
         arms,
@@ -132,7 +156,7 @@ def compare(
             **options.model_dump(mode="json"),
         },
     )
-    write_json(out / "comparison.json", comparison.model_dump(mode="json"))
+    write_json(out / RESULT, comparison.model_dump(mode="json"))
     (out / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
     return comparison
 
@@ -155,7 +179,11 @@ def write_splits(store: Store, out: Path | str, options: CompareOptions) -> list
     """Write who trains in each draw as `split-draw-DRAW.json`, for `synthmed prepare --split`, and return the files.
 
     A generator for a draw must be trained on these patients alone.
+
+    Raises:
+        UserError: If two draws take the same patients.
     """
+    refuse_equal_draws(store, draws=options.draws, patients=options.train_patients)
     written = []
     for draw in range(options.draws):
         cases = training_cases(drawn_store(store, draw), options.train_patients)
@@ -177,16 +205,17 @@ def _check(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticS
         raise UserError(
             f"{len(synthetic)} synthetic sets for {options.draws} draws: give --synthetic once, or once for each draw"
         )
+    refuse_equal_draws(store, draws=options.draws, patients=options.train_patients)
     for one in synthetic:
-        # Now rather than when the first arm has been trained.
-        fitting_slices(one, store)
+        check_fits(one, store)
 
 
 def _same_network(store: Store, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
     """Return the options with the width that the real arm would take: an oracle must not get a larger network."""
     from synthmed.models.unet import width_for
 
-    slices = len(store.training_indices(training_cases(store, options.train_patients)))
+    # Slices that are offered more than once count once.
+    slices = len(np.unique(store.training_indices(training_cases(store, options.train_patients))))
     return training.model_copy(update={"width": training.width or width_for(store.size, slices)})
 
 
@@ -204,36 +233,16 @@ def _train(
     if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
     if blended is not None and arm.name == "duplicated":
-        # As many copies as there are synthetic slices: only what they show differs from the blended arm.
+        # As many copies as synthetic slices are blended in: only what they show differs from the blended arm.
         cases = training_cases(view, arm.patients)
-        count = max(1, round(training.blending.keep * len(blended)))
-        blended = CopiedSlices(view, cases, count=count, seed=task.draw)
+        blending = training.blending
+        kept = blended if blending.keep == 1 else choose_slices(blended, view, cases, blending)[0]
+        blended = CopiedSlices(view, cases, count=len(kept), seed=task.draw)
     settings = arm_options(arm, training, seed=task.seed)
     run = train(view, out / task.folder, settings, synthetic=blended, resume=True, progress=report)
     if not run.finished:
         raise UserError(f"stopped; {run.path} and all before it are saved: give the same command again to go on")
     return run
-
-
-def _scores(run: SegmentationRun, store: Store, options: CompareOptions, reference: Path | None) -> list[Score]:
-    """Return the scores of a run, from its folder where they have been found in the same way already."""
-    how: dict[str, Any] = options.model_dump(mode="json", include={"split", "flips", "largest_component", "tolerance"})
-    how |= {"reference": str(reference.resolve()) if reference else None, "store": store.content_hash}
-    path = run.path / SCORES
-    kept = read_json(path) if path.is_file() else {}
-    if kept.get("how") == how:
-        return [Score.model_validate(row) for row in kept["scores"]]
-    rows = score_store(
-        run,
-        store,
-        options.split,
-        reference=reference,
-        flips=options.flips,
-        largest_component=options.largest_component,
-        tolerance=options.tolerance,
-    )
-    write_json(path, {"how": how, "scores": [row.model_dump() for row in rows]})
-    return rows
 
 
 def _knowledge(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticSet]) -> Iterator[str]:

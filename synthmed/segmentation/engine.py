@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from synthmed.models.deep_supervision import DeepSupervision, supervised_levels
-from synthmed.models.unet import UNet, levels_for, width_for
+from synthmed.models.unet import UNet
 from synthmed.segmentation.losses import cross_entropy, deep_loss, soft_dice
 from synthmed.segmentation.options import SegmentOptions
 
@@ -15,12 +15,11 @@ class SegmentationEngine:
     """All variables of a training and the function that moves them one step on.
 
     Args:
-        options: Of the training.
+        options: Of the training, with width and levels.
         size: Rows and columns of a slice.
         channels: Number of image channels of one slice; its neighbours' come on top (`options.context`).
         classes: Number of classes, background included.
         policy: Keras dtype policy of the network.
-        slices: Number of training slices, from which the width follows where the options leave it open.
         class_weights: What a pixel of each class counts in the cross-entropy; None for 1 each.
 
     Attributes:
@@ -37,17 +36,17 @@ class SegmentationEngine:
         channels: int,
         classes: int,
         policy: str,
-        slices: int = 0,
         class_weights: tuple[float, ...] | None = None,
     ):
         keras.utils.set_random_seed(options.seed)
-        levels = options.levels or levels_for(size)
+        width, levels = options.width, options.levels
+        assert width is not None and levels is not None, "resolved before the run was made"
         channels *= 2 * options.context + 1
         self.options = options
         self.class_weights = class_weights
         self.model = UNet(
             classes,
-            width=options.width or width_for(size, slices),
+            width=width,
             levels=levels,
             decoder_convolutions=options.decoder_convolutions,
             context=options.context,

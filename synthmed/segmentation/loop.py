@@ -52,7 +52,6 @@ class TrainingLoop:
             channels=len(store.channels),
             classes=len(store.classes),
             policy=run.record.policy,
-            slices=len(numbers),
             class_weights=run.record.class_weights,
         )
         self.predictor = SlicePredictor(self.engine.average)

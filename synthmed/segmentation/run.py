@@ -102,9 +102,12 @@ class RunRecord(BaseModel):
     synthetic: SyntheticRecord | None = None
 
     def comparable(self) -> dict[str, Any]:
-        """Return by name all that must agree for a training to be the same; folders may have been moved."""
+        """Return by name all that must agree for a training to be the same; folders may have been moved.
+
+        The judge of synthetic slices is known by its weights, in the record of their choice.
+        """
         values = self.model_dump(exclude={"version": True, "store": True, "options": True, "synthetic": {"folder"}})
-        return values | self.options.model_dump()
+        return values | self.options.model_dump(exclude={"blending": {"judge"}})
 
 
 class SegmentationRun:
@@ -147,6 +150,15 @@ class SegmentationRun:
         """Whether the last step has been done and its weights are kept."""
         return self.weights("last").is_file()
 
+    @property
+    def chosen(self) -> Weights:
+        """Which weights prediction uses: those that the run was told to keep, the last ones if these never came to be.
+
+        A validation gives no Dice where its patients show no class and none is found, and then none is the best.
+        """
+        keep = self.record.options.keep or "last"
+        return "last" if self.finished and not self.weights(keep).is_file() else keep
+
     def weights(self, which: Weights) -> Path:
         """Return where the network after the last step, or that of the best validation, is kept."""
         return self.path / f"{which}.keras"
@@ -165,7 +177,7 @@ class SegmentationRun:
         """Return the trained network with a dtype policy.
 
         Args:
-            which: The weights; by default those that the run was told to keep.
+            which: The weights; by default `chosen`.
             policy: Keras dtype policy to compute with.
 
         Raises:
@@ -175,7 +187,9 @@ class SegmentationRun:
 
         from synthmed.models.unet import UNet
 
-        path = self.weights(which or self.record.options.keep or "last")
+        path = self.weights(which or self.chosen)
+        if not path.is_file() and self.finished:
+            raise UserError(f"{self.path} has no {path.name}, since no validation gave a Dice: use its last weights")
         if not path.is_file():
             raise UserError(f"{self.path} has no {path.name} yet: finish it with `synthmed segment train --resume`")
         try:

@@ -100,7 +100,7 @@ def score_masks(
     reference: np.ndarray,
     spacing: Sequence[float],
     *,
-    tolerance: float = DEFAULT_TOLERANCE,
+    tolerance: float | None = DEFAULT_TOLERANCE,
     measured: bool = True,
 ) -> Score:
     """Return the scores of two Boolean masks of one shape, without names.
@@ -109,10 +109,10 @@ def score_masks(
         predicted: The predicted mask.
         reference: The reference mask.
         spacing: Size of an element along each axis.
-        tolerance: Of the surface Dice, in the unit of `spacing`.
+        tolerance: Of the surface Dice, in the unit of `spacing`; None leaves out all distances.
         measured: Whether that unit is the millimetre.
     """
-    distances = surface_distances(predicted, reference, spacing)
+    distances = None if tolerance is None else surface_distances(predicted, reference, spacing)
     mine, theirs = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
     volumes = measured and len(spacing) == 3 and mine + theirs > 0
     return Score(
@@ -120,10 +120,10 @@ def score_masks(
         label=0,
         name="",
         dice=_known(dice(predicted, reference)),
-        hd95=_known(distances.hausdorff()),
+        hd95=_known(distances.hausdorff()) if distances else None,
         predicted=mine,
         reference=theirs,
-        surface_dice=_known(distances.surface_dice(tolerance)),
+        surface_dice=_known(distances.surface_dice(tolerance)) if distances and tolerance is not None else None,
         volume_ml=(mine - theirs) * math.prod(spacing) / 1000.0 if volumes else None,
         volume_relative=_known(relative_volume_difference(mine, theirs)),
     )

@@ -3,18 +3,57 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from synthmed.data.schema import IGNORE, CaseRecord, Split
 from synthmed.data.store import Store
+from synthmed.files import read_json, write_json
 from synthmed.segmentation.postprocess import Flips, largest_components
 from synthmed.segmentation.predict import load_predictor, predict, store_slices
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score import score_folders, score_masks
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
 
+SCORES = "scores.json"
 _AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+
+
+def kept_scores(
+    run: SegmentationRun,
+    store: Store,
+    split: Split,
+    *,
+    reference: Path | None = None,
+    flips: Flips = "none",
+    largest_component: bool = False,
+    tolerance: float | None = DEFAULT_TOLERANCE,
+) -> list[Score]:
+    """Return what `score_store` does, from the run's folder where it has been found in the same way already."""
+    how: dict[str, Any] = {
+        "split": split,
+        "flips": flips,
+        "largest_component": largest_component,
+        "tolerance": tolerance,
+        "reference": str(reference.resolve()) if reference else None,
+        "store": store.content_hash,
+    }
+    path = run.path / SCORES
+    kept = read_json(path) if path.is_file() else {}
+    if kept.get("how") == how:
+        return [Score.model_validate(row) for row in kept["scores"]]
+    rows = score_store(
+        run,
+        store,
+        split,
+        reference=reference,
+        flips=flips,
+        largest_component=largest_component,
+        tolerance=tolerance,
+    )
+    write_json(path, {"how": how, "scores": [row.model_dump() for row in rows]})
+    return rows
 
 
 def score_store(
@@ -25,7 +64,7 @@ def score_store(
     reference: Path | None = None,
     flips: Flips = "none",
     largest_component: bool = False,
-    tolerance: float = DEFAULT_TOLERANCE,
+    tolerance: float | None = DEFAULT_TOLERANCE,
 ) -> list[Score]:
     """Return the scores of each case of a split and each foreground class.
 
@@ -37,14 +76,16 @@ def score_store(
             that of the store, as prepared slices.
         flips: See `predict`.
         largest_component: See `predict`.
-        tolerance: Of the surface Dice, mm.
+        tolerance: Of the surface Dice, mm; None leaves distances out where the store is scored: they
+            take longer than the prediction.
     """
     if reference is not None:
         owners = {case.case: case.patient for case in store.cases(split)}
         with TemporaryDirectory() as folder:
             out = Path(folder) / "predicted"
             predict(run, store.path, out, split=split, flips=flips, largest_component=largest_component)
-            return score_folders(out, reference, tolerance=tolerance, patients=owners).scores
+            measured = DEFAULT_TOLERANCE if tolerance is None else tolerance
+            return score_folders(out, reference, tolerance=measured, patients=owners).scores
     predictor = load_predictor(run, flips=flips)
     rows = []
     for case, slices in zip(store.cases(split), store_slices(store, split), strict=True):
@@ -80,7 +121,9 @@ def slice_distance(case: CaseRecord) -> float:
     return float(np.linalg.norm(np.asarray(case.geometry.affine)[:3, axis]))
 
 
-def _score(case: CaseRecord, predicted: np.ndarray, labels: np.ndarray, store: Store, tolerance: float) -> list[Score]:
+def _score(
+    case: CaseRecord, predicted: np.ndarray, labels: np.ndarray, store: Store, tolerance: float | None
+) -> list[Score]:
     spacing = (slice_distance(case), *store.spacing)
     return [
         score_masks(predicted == index, labels == index, spacing, tolerance=tolerance).model_copy(

@@ -14,7 +14,7 @@ from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.hardware import resolve_precision
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.blend import SyntheticSlices, fitting_slices, offered
+from synthmed.segmentation.blend import check_fits, fitting_slices, offered
 from synthmed.segmentation.choice import choose_slices, write_choice
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
@@ -56,14 +56,18 @@ def train(
     _check_out(out, resume=resume)
     store.require_labels()
     cases = training_cases(store, options.train_patients)
-    slices, used = _synthetic_slices(store, cases, synthetic, options)
+    used = _used_slices(store, cases, synthetic, options)
     numbers = offered(store.class_counts, store.training_indices(cases), options.blending, seed=options.seed)
     record = _record(store, cases, numbers, used, options)
-    run = _open_or_create(out, record)
-    if not run.finished:
-        if used.rows:
-            write_choice(run.path, used.rows)
-        TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
+    run = _begun(out, record)
+    if run is not None and run.finished:
+        return run
+    # Before the folder is made: what cannot be read must not leave a run behind.
+    slices = fitting_slices(used.source, store) if used.source is not None else None
+    run = run or SegmentationRun.create(out, record)
+    if used.rows:
+        write_choice(run.path, used.rows)
+    TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
     return run
 
 
@@ -93,29 +97,30 @@ def unseen_patients(run: SegmentationRun) -> int:
 
 @dataclass(frozen=True)
 class _Used:
-    """What a run keeps of its synthetic slices: their origin, and a row for each sample that was judged."""
+    """What a run is blended with, and keeps of it: its origin, and a row for each sample that was judged."""
 
+    source: SyntheticSet | GeneratedSlices | None = None
     record: SyntheticRecord | None = None
     rows: list[list[str]] = field(default_factory=list)
 
 
-def _synthetic_slices(
+def _used_slices(
     store: Store, cases: list[CaseRecord], synthetic: SyntheticSet | GeneratedSlices | None, options: SegmentOptions
-) -> tuple[SyntheticSlices | GeneratedSlices | None, _Used]:
+) -> _Used:
     if not options.uses_synthetic:
         if options.blending.keep < 1:
             raise UserError("--filter chooses among synthetic slices, and --ratio 0 uses none: give --ratio 0.5")
-        return None, _Used()
+        return _Used()
     if synthetic is None:
         raise UserError(f"--ratio {options.ratio:g} needs synthetic slices: give --synthetic DIR or --generator RUN")
-    slices = fitting_slices(synthetic, store)
+    check_fits(synthetic, store)
     record = synthetic_record(synthetic)
     if options.blending.keep == 1:
-        return slices, _Used(record)
+        return _Used(synthetic, record)
     if isinstance(synthetic, GeneratedSlices):
         raise UserError("--filter judges a set that is there: give --synthetic DIR instead of --generator")
     kept, choice, rows = choose_slices(synthetic, store, cases, options.blending)
-    return fitting_slices(kept, store), _Used(record.model_copy(update={"choice": choice}), rows)
+    return _Used(kept, record.model_copy(update={"choice": choice}), rows)
 
 
 def _record(
@@ -134,7 +139,7 @@ def _record(
         raise UserError(f"{store.path} has no validation patients, which {needs} needs: give prepare another --split")
     resolved = options.model_copy(
         update={
-            "width": options.width or width_for(store.size, len(numbers)),
+            "width": options.width or width_for(store.size, len(np.unique(numbers))),
             "levels": options.levels or levels_for(store.size),
             "keep": keep,
             "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),
@@ -191,9 +196,10 @@ def _check_out(out: Path, *, resume: bool) -> None:
         raise UserError(f"{out} exists already: add --resume to go on with it, or choose another --out")
 
 
-def _open_or_create(out: Path, record: RunRecord) -> SegmentationRun:
+def _begun(out: Path, record: RunRecord) -> SegmentationRun | None:
+    """Return the run that was begun in a folder with the same settings; None where there is nothing yet."""
     if not out.exists() or not any(out.iterdir()):
-        return SegmentationRun.create(out, record)
+        return None
     run = SegmentationRun.open(out)
     old, new = run.record.comparable(), record.comparable()
     differing = [name for name in new if new[name] != old[name]]

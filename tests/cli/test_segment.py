@@ -3,6 +3,7 @@
 import csv
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,22 @@ def test_ratio_auto_is_recorded_in_the_run(folder, tmp_path, monkeypatch, capsys
     assert call(capsys, *words, "--resume")[0] == 0
     code, _, err = call(capsys, *words)
     assert (code, "--resume" in err) == (2, True)
+
+
+def test_an_answer_of_no_synthetic_slices_is_resumed_with_the_same_words(folder, tmp_path, monkeypatch, capsys, eager):
+    """A user whose training was cut off would be told by its own command that its settings were other ones."""
+    monkeypatch.chdir(folder)
+    write_set(tmp_path / "synthetic", "store")
+    words = ["train", "--data", "store", "--synthetic", tmp_path / "synthetic", "--ratio", "auto"]
+    words += ["--pretrain", "0.5", "--synthetic-weight", "0.5", "--filter", "0.5", "--out", tmp_path / "unet", *QUICK]
+    answer = SimpleNamespace(ratio=0.0, trials=[], sentence="do not augment")
+    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", lambda *_, **__: answer)
+    code, _, err = call(capsys, *words)
+    assert code == 0, err
+    code, _, err = call(capsys, *words, "--resume")
+    assert code == 0, err
+    code, _, err = call(capsys, *words, "--resume", "--sampling", "balanced")
+    assert code == 2 and "other settings (blending)" in err
 
 
 def write_set(folder, store):

@@ -10,7 +10,7 @@ from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.segmentation import auto_ratio
+from synthmed.segmentation import auto_ratio, score, store_scores
 from synthmed.segmentation.auto_ratio import choose_ratio, keep_choice, search_folder
 from synthmed.segmentation.bootstrap import difference
 from synthmed.segmentation.options import check_options
@@ -48,15 +48,15 @@ def invented(monkeypatch):
             trained.append((options.ratio, options.seed, options.steps))
             return Run(options)
 
-        def score_store(run, store, split):
-            assert split == "val"
+        def kept_scores(run, store, split, tolerance):
+            assert (split, tolerance) == ("val", None)
             return [
                 Score(case=str(number), label=1, name="a", dice=value, hd95=0.0, predicted=1, reference=1)
                 for number, value in enumerate(dice(run.options.ratio, run.options.seed))
             ]
 
         monkeypatch.setattr(auto_ratio, "train", train)
-        monkeypatch.setattr(auto_ratio, "score_store", score_store)
+        monkeypatch.setattr(auto_ratio, "kept_scores", kept_scores)
         return trained
 
     return invent
@@ -112,10 +112,14 @@ def test_the_rule_keeps_off_what_harms_and_finds_what_helps(
     assert fewest <= sum(answer > 0 for answer in answers) <= most
 
 
-def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, tmp_path, eager):
-    """A user whose machine was restarted would begin the search again; the run would not say why it has its ratio."""
+def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, tmp_path, monkeypatch, eager):
+    """A user whose machine was restarted would begin the search again; the run would not say why it has its ratio.
+
+    Or would wait for distances that the answer does not follow from.
+    """
     run = tmp_path / "unet"
     reports = []
+    monkeypatch.setattr(score, "surface_distances", None)
     choice = choose_ratio(
         watched,
         search_folder(run),
@@ -128,6 +132,9 @@ def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, t
     assert {"ratio-0-seed-0", "ratio-1-seed-0"} <= {path.name for path in search_folder(run).iterdir()}
     assert choice.ratio in (0.0, 1.0)
     assert reports[0][:2] == (1, 4)
+    (search_folder(run) / "ratio.json").unlink()
+    monkeypatch.setattr(store_scores, "score_store", None)
+    assert choose_ratio(watched, search_folder(run), TINY, synthetic, steps=1, ratios=(1.0,)) == choice
     keep_choice(run)
     assert json.loads((run / "ratio.json").read_text())["sentence"] == choice.sentence
     keep_choice(tmp_path / "other")

@@ -7,6 +7,7 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.segmentation import choice, store_scores
 from synthmed.segmentation import compare as comparing
 from synthmed.segmentation.arms import ARMS, CopiedSlices, arm_options, drawn_store, plan_arms
 from synthmed.segmentation.auto_ratio import with_ratio
@@ -15,7 +16,7 @@ from synthmed.segmentation.bootstrap import Interval
 from synthmed.segmentation.compare import CompareOptions, check_compare_options, compare, write_splits
 from synthmed.segmentation.comparison import conclude, verdict
 from synthmed.segmentation.options import check_options
-from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.run import ChoiceRecord, SegmentationRun
 from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.score import Score
 from synthmed.segmentation.train import training_cases
@@ -69,6 +70,18 @@ def test_draws_are_other_patients_and_the_first_is_the_stores_own(store, tmp_pat
     assert parts[1]["test"] == [case.case for case in store.cases("test")]
 
 
+def test_draws_of_the_same_patients_are_refused(store, tmp_path):
+    """A user would read an interval over draws where one choice of patients was trained on again and again."""
+    coinciding = CompareOptions(arms=("oracle",), draws=2)
+    with pytest.raises(UserError, match="draws 0 and 1 are the same 4 of the 4 .*give --draws 1 or fewer"):
+        compare(store, tmp_path / "out", coinciding, TINY)
+    with pytest.raises(UserError, match="--draws 2"):
+        write_splits(store, tmp_path / "out", coinciding)
+    with pytest.raises(UserError, match="the same 3 of the 4 .*different choices: 4"):
+        compare(store, tmp_path / "out", CompareOptions(arms=("oracle",), draws=5, train_patients=3), TINY)
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_arms_end_in_one_table_and_are_not_trained_twice(store, write_synthetic, tmp_path, eager, monkeypatch):
     """A user would wait a second time for every arm, or get figures of another one."""
     synthetic = [SyntheticSet.open(write_synthetic())]
@@ -92,22 +105,46 @@ def test_all_arms_end_in_one_table_and_are_not_trained_twice(store, write_synthe
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert found.verdict in page and page.count("\n| ") == 6
 
-    monkeypatch.setattr(comparing, "score_store", None)
+    monkeypatch.setattr(store_scores, "score_store", None)
     before = (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns
     assert compare(store, tmp_path / "out", options, TINY, synthetic=synthetic) == found
     assert (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns == before
 
 
+def test_copies_are_as_many_as_slices_are_kept(store, write_synthetic, tmp_path, monkeypatch):
+    """A user's control would show more, or fewer, different slices than the arm that it stands beside."""
+    used = {}
+
+    def train(view, path, options, *, synthetic, **_):
+        used[path.name] = len(synthetic) if synthetic else 0
+        return Run(path)
+
+    def decide(synthetic, *_, **__):
+        # Implausible samples go beyond the share.
+        return np.array([3]), ChoiceRecord(kept=1, dropped={}, hash="x"), []
+
+    monkeypatch.setattr(comparing, "train", train)
+    monkeypatch.setattr(comparing, "kept_scores", lambda *_, **__: rows([0.5, 0.6]))
+    monkeypatch.setattr(choice, "_decide", decide)
+    options = CompareOptions(arms=("duplicated",), train_patients=2, seeds=1)
+    training = TINY.model_copy(update={"blending": Blending(keep=0.8)})
+    compare(store, tmp_path / "out", options, training, synthetic=[SyntheticSet.open(write_synthetic())])
+    assert used == {"real-0": 0, "duplicated-0": 1}
+
+
+class Run:
+    """A training that took no time."""
+
+    finished = True
+
+    def __init__(self, path):
+        path.mkdir(parents=True)
+        self.path = path
+
+
 def test_each_draw_has_its_patients_its_set_and_its_seeds(store, write_synthetic, tmp_path, monkeypatch):
     """A user's second draw would be blended with slices of the first one's generator."""
     asked = []
-
-    class Run:
-        finished = True
-
-        def __init__(self, path):
-            path.mkdir(parents=True)
-            self.path = path
 
     def train(view, path, options, *, synthetic, **_):
         patients = {case.case for case in training_cases(view, options.train_patients)}
@@ -115,7 +152,7 @@ def test_each_draw_has_its_patients_its_set_and_its_seeds(store, write_synthetic
         return Run(path)
 
     monkeypatch.setattr(comparing, "train", train)
-    monkeypatch.setattr(comparing, "score_store", lambda *_, **__: rows([0.5, 0.6]))
+    monkeypatch.setattr(comparing, "kept_scores", lambda *_, **__: rows([0.5, 0.6]))
     own = [{case.hash for case in training_cases(drawn_store(store, draw), 2)} for draw in range(2)]
     sets = [SyntheticSet.open(write_synthetic(f"s{draw}", training_patients=sorted(own[draw]))) for draw in range(2)]
     options = CompareOptions(arms=("blended",), train_patients=2, seeds=2, draws=2)

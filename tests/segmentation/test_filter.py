@@ -1,12 +1,15 @@
 """Selection of synthetic slices: what is dropped and why, and that training patients alone decide."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.segmentation import choice as choosing
+from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, score_samples
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.plausibility import MaskRanges
@@ -149,12 +152,36 @@ def test_a_training_on_chosen_slices_records_them(store, tmp_path, write_synthet
     assert sum(not row["dropped"] for row in rows) == choice.kept
     assert all(0 <= float(row["agreement"]) <= 1 for row in rows)
     assert train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder), resume=True).finished
+    again = options.model_copy(
+        update={"blending": options.blending.model_copy(update={"judge": os.path.relpath(judge.path)})}
+    )
+    assert train(store, tmp_path / "run", again, synthetic=SyntheticSet.open(folder), resume=True).finished
     # The judge must not know more patients than the training, nor synthetic slices.
     with pytest.raises(UserError, match="--filter-with .* saw 1 patients"):
         fewer = options.model_copy(update={"train_patients": 1})
         train(store, tmp_path / "other", fewer, synthetic=SyntheticSet.open(folder))
     with pytest.raises(UserError, match="trained on synthetic slices"):
         score_samples(SyntheticSet.open(folder), store, store.cases("train"), run)
+
+
+def test_the_same_question_about_a_set_is_answered_once(store, write_synthetic, monkeypatch):
+    """A user's comparison would judge all samples again for each seed and arm."""
+    asked = []
+
+    def score(synthetic, store, cases, judge):
+        asked.append(len(cases))
+        return table(names=synthetic.cases)
+
+    monkeypatch.setattr(choosing, "score_samples", score)
+    synthetic = SyntheticSet.open(write_synthetic(count=4))
+    cases = store.cases("train")
+    answers = [choose_slices(synthetic, store, cases, Blending(keep=0.5)) for _ in range(2)]
+    assert asked == [4] and answers[0][1:] == answers[1][1:]
+    assert answers[0][0].cases == answers[1][0].cases == ["case_0", "case_2"]
+    assert len(choose_slices(synthetic, store, cases, Blending(keep=0.25))[0]) == 1
+    choose_slices(synthetic, store, cases[:2], Blending(keep=0.5))
+    choose_slices(SyntheticSet.open(synthetic.folder), store, cases, Blending(keep=0.5))
+    assert asked == [4, 4, 2, 4]
 
 
 def test_a_filter_without_synthetic_slices_is_refused(store, tmp_path):

@@ -90,6 +90,27 @@ def test_a_run_folder_is_not_overwritten_or_mixed_up(store, tmp_path):
         train(store, tmp_path / "other", options, resume=True)
 
 
+def test_a_finished_run_reads_no_synthetic_slice_again(store, tmp_path, write_synthetic, monkeypatch, eager):
+    """A user who goes on with a comparison would wait for minutes while slices are read that nothing needs."""
+    options = check_options({**TINY, "steps": 1, "ratio": 1.0})
+    folder = write_synthetic()
+    train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder))
+    monkeypatch.setattr(SyntheticSet, "images", None)
+    assert train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder), resume=True).finished
+    other = SyntheticSet.open(write_synthetic("other", classes=["background", "a"]))
+    with pytest.raises(UserError, match="has the classes"):
+        train(store, tmp_path / "run", options, synthetic=other, resume=True)
+
+
+def test_a_set_that_cannot_be_read_leaves_no_run_behind(store, tmp_path, write_synthetic):
+    """A user would have to remove a half-made folder before trying again."""
+    folder = write_synthetic()
+    (folder / "case_3.npz").write_bytes(b"spoilt")
+    with pytest.raises(UserError, match="case_3"):
+        train(store, tmp_path / "run", check_options({**TINY, "ratio": 1.0}), synthetic=SyntheticSet.open(folder))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_few_steps_learn_the_phantom(store, tmp_path):
     """A user would get noise if gradient, optimiser and average did not work together."""
     options = check_options({"steps": 40, "batch": 12, "width": 8, "learning_rate": 0.01, "average": 0.8})
@@ -152,6 +173,23 @@ def test_training_stops_after_validations_without_gain(
     assert kept[-1] == ("last", last)
     assert (kept[-2] if len(kept) > 1 else (None, None))[1] == best
     assert run.record.options.keep == ("best" if patience else "last")
+    # Without any Dice there is no best network; the last one must still predict.
+    assert run.chosen == ("best" if patience and best else "last")
+    assert run.load().built
+    if best is None:
+        with pytest.raises(UserError, match="no best.keras, since no validation"):
+            run.load("best")
+
+
+def test_a_slice_that_is_offered_often_is_one_slice_to_the_width(store, tmp_path, monkeypatch, eager):
+    """A user's few slices would be given a network for many, because rare ones are repeated."""
+    counted = []
+    monkeypatch.setattr("synthmed.models.unet.width_for", lambda size, slices: counted.append(slices) or 4)
+    options = check_options({**TINY, "steps": 1, "width": None})
+    numbers = store.training_indices(store.cases("train"))
+    monkeypatch.setattr(store, "training_indices", lambda *_, **__: np.concatenate([numbers, numbers]))
+    train(store, tmp_path / "run", options)
+    assert counted == [len(np.unique(numbers))]
 
 
 def test_class_weights_come_from_the_training_patients_alone(store, tmp_path, eager):
