@@ -149,11 +149,19 @@ def train_command(
 
 @command.command("predict")
 @click.argument("source", metavar="INPUT", type=FOLDER)
-@click.option("--model", type=FOLDER, required=True, help="Run folder of `segment train`.")
+@click.option(
+    "--model",
+    "models",
+    type=FOLDER,
+    required=True,
+    multiple=True,
+    help="Run folder of `segment train`; several: the mean of their probabilities.",
+)
 @click.option("--out", type=FOLDER, required=True, help="Folder for the label maps; must be new.")
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Cases of a store."
 )
+@click.option("--split-file", type=FOLDER, metavar="FILE", help="Choose the --split of a data set, as prepare --split.")
 @click.option("--weights", type=click.Choice(["last", "best"]), help="Which weights.  [default: what train kept]")
 @flips_option
 @click.option("--largest-component", is_flag=True, help="Keep of each class its largest connected piece alone (3D).")
@@ -165,7 +173,7 @@ def train_command(
     help="Numbers.",
 )
 @json_option
-def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: Any) -> None:
+def predict_command(source: Path, models: tuple[Path, ...], out: Path, as_json: bool, **how: Any) -> None:
     """Write a label map for each case of INPUT, in the geometry and label values of the source.
 
     INPUT is a store (its --split), a data set folder, a folder of images, or one image.
@@ -173,13 +181,14 @@ def predict_command(source: Path, model: Path, out: Path, as_json: bool, **how: 
     \b
     Example:
       synthmed segment predict --model unet store --out predicted
+      synthmed segment predict --model axial --model coronal --model sagittal images --out predicted
     """
     from synthmed.segmentation.predict import predict
     from synthmed.segmentation.run import SegmentationRun
 
-    run = SegmentationRun.open(model)
+    runs = [SegmentationRun.open(model) for model in models]
     with progress("segment predict") as report:
-        written = predict(run, source, out, progress=report, say=lambda note: click.echo(note, err=True), **how)
+        written = predict(runs, source, out, progress=report, say=lambda note: click.echo(note, err=True), **how)
     if as_json:
         emit_json([str(path) for path in written])
     else:

@@ -1,6 +1,6 @@
 """From images as people have them to label maps in the geometry of those images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +10,7 @@ import numpy as np
 from synthmed.data.orientation import turn
 from synthmed.data.placement import unplace
 from synthmed.data.schema import Geometry, Placement, Split
+from synthmed.data.split import read_split
 from synthmed.data.store import MANIFEST, Store
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder
@@ -41,11 +42,12 @@ class Slices:
 
 
 def predict(
-    run: SegmentationRun,
+    runs: SegmentationRun | Sequence[SegmentationRun],
     source: Path | str,
     out: Path | str,
     *,
     split: Split = "test",
+    split_file: Path | None = None,
     weights: Weights | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch: int | None = None,
@@ -57,10 +59,12 @@ def predict(
     """Write a label map `CASE.nii.gz` for each case of `source`, with the shape, place and label values of its source.
 
     Args:
-        run: A trained U-Net.
+        runs: A trained U-Net, or several whose probabilities are averaged in the geometry of the source, for example
+            one for axial, one for coronal and one for sagittal slices.
         source: A store, of which one split is taken; a data set folder; a folder of images; or one image file.
         out: Folder for the label maps; it must not exist or be empty, and appears when all of them are written.
-        split: Which cases of a store.
+        split: Which cases of a store, or of `split_file`.
+        split_file: JSON file that names the cases of each split, as `prepare` takes it, to choose from a data set.
         weights: Which weights; by default those that the run was told to keep.
         precision: Number format to compute with; "auto" takes bfloat16 where the hardware has it.
         batch: Slices at a time; by default what `SlicePredictor` takes.
@@ -76,18 +80,24 @@ def predict(
         UserError: If the source does not fit the run, a file cannot be read, or `out` exists.
     """
     report = progress or silent
-    count, cases = _cases(run, Path(source), split, say)
-    predictor = load_predictor(run, weights=weights, precision=precision, batch=batch, flips=flips)
+    runs = [runs] if isinstance(runs, SegmentationRun) else list(runs)
+    _check_together(runs)
+    count, cases = _cases(runs, Path(source), split, split_file, say)
+    predictors = [load_predictor(run, weights=weights, precision=precision, batch=batch, flips=flips) for run in runs]
     written = []
     report(0, count, "")
     with atomic_folder(out) as folder:
         for number, case in enumerate(cases, start=1):
-            labels = source_labels(predictor(case.images), case.placement)
+            first = case[0]
+            labels = averaged_labels(
+                source_probabilities(predictor(slices.images), slices.placement)
+                for predictor, slices in zip(predictors, case, strict=True)
+            )
             if largest_component:
                 labels = largest_components(labels)
-            _write(labels, run.record.plan.label_values, case.geometry, folder / f"{case.case}{ENDING}")
-            written.append(Path(out) / f"{case.case}{ENDING}")
-            report(number, count, case.case)
+            _write(labels, runs[0].record.plan.label_values, first.geometry, folder / f"{first.case}{ENDING}")
+            written.append(Path(out) / f"{first.case}{ENDING}")
+            report(number, count, first.case)
     return written
 
 
@@ -110,28 +120,64 @@ def load_predictor(
     return FlippedPredictor(SlicePredictor(network, batch=batch or BATCH), flips)
 
 
-def source_labels(probabilities: np.ndarray, placement: Placement) -> np.ndarray:
-    """Return class indices `[X, Y, Z]` in the source's axes from class probabilities `[n, H, W, K]`.
+def source_probabilities(probabilities: np.ndarray, placement: Placement) -> np.ndarray:
+    """Return probabilities of the foreground classes `[X, Y, Z, K - 1]` in the source's axes.
 
     Probabilities are resampled, not labels: the boundary then lies between pixels where it was predicted to lie.
+
+    Args:
+        probabilities: Of all classes, background first, `[n, H, W, K]`.
+        placement: How the slices lie in the source.
     """
     foreground = np.moveaxis(probabilities[..., 1:], 0, 2)
     turned = unplace(foreground, placement, order=1, fill=0.0)
-    background = 1.0 - turned.sum(-1, keepdims=True)
-    labels = np.concatenate([background, turned], axis=-1).argmax(-1).astype(np.uint8)
-    return np.ascontiguousarray(turn(labels, source=placement.orientation, target=placement.source_orientation))
+    return turn(turned, source=placement.orientation, target=placement.source_orientation)
 
 
-def _cases(run: SegmentationRun, source: Path, split: Split, say: Say) -> tuple[int, Iterator[Slices]]:
+def averaged_labels(foregrounds: Iterable[np.ndarray]) -> np.ndarray:
+    """Return class indices `[X, Y, Z]`, the likeliest by the mean of the `source_probabilities` of each network."""
+    total, count = 0.0, 0
+    for foreground in foregrounds:
+        total, count = total + foreground, count + 1
+    mean = total / count
+    background = 1.0 - mean.sum(-1, keepdims=True)
+    return np.ascontiguousarray(np.concatenate([background, mean], axis=-1).argmax(-1).astype(np.uint8))
+
+
+def _check_together(runs: list[SegmentationRun]) -> None:
+    first = runs[0].record
+    for run in runs[1:]:
+        for what, own, other in (
+            ("classes", first.classes, run.record.classes),
+            ("channels", first.channels, run.record.channels),
+            ("label values", first.plan.label_values, run.record.plan.label_values),
+        ):
+            if own != other:
+                raise UserError(
+                    f"{run.path} has other {what} than {runs[0].path}: average networks of one data set alone"
+                )
+
+
+def _cases(
+    runs: list[SegmentationRun], source: Path, split: Split, split_file: Path | None, say: Say
+) -> tuple[int, Iterator[list[Slices]]]:
     if (source / MANIFEST).is_file():
+        if split_file is not None:
+            raise UserError(f"{source} is a store and knows its splits: leave --split-file out")
         store = Store.open(source)
-        _check_store(run, store)
+        for run in runs:
+            _check_store(run, store)
         records = store.cases(split)
         if not records:
             raise UserError(f"{source} has no {split} patients: choose another --split")
-        return len(records), store_slices(store, split)
-    files = _image_files(run, source, say)
-    return len(files), _from_files(run, files)
+        return len(records), ([slices] * len(runs) for slices in store_slices(store, split))
+    files = _image_files(runs[0], source, say)
+    if split_file is not None:
+        parts = read_split(split_file, {one.case: one.patient for one in files})
+        files = [one for one in files if parts.get(one.case) == split]
+        if not files:
+            raise UserError(f"{split_file} names no {split} cases of {source}: choose another --split")
+    return len(files), _from_files(runs, files)
 
 
 def store_slices(store: Store, split: Split) -> Iterator[Slices]:
@@ -141,7 +187,7 @@ def store_slices(store: Store, split: Split) -> Iterator[Slices]:
         yield Slices(record.case, images, record.geometry, record.placement)
 
 
-def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slices]:
+def _from_files(runs: list[SegmentationRun], files: "list[CaseFiles]") -> Iterator[list[Slices]]:
     from synthmed.data.readers import load_case
     from synthmed.data.slicing import prepare_case
 
@@ -149,8 +195,8 @@ def _from_files(run: SegmentationRun, files: "list[CaseFiles]") -> Iterator[Slic
         case = load_case(case_files)
         if not np.isfinite(case.images).all():
             raise UserError(f"{case_files.images[0].path} holds NaN or infinite values: replace them")
-        prepared = prepare_case(case, run.record.plan)
-        yield Slices(case.case, prepared.images, case.geometry, prepared.placement)
+        prepared = [prepare_case(case, run.record.plan) for run in runs]
+        yield [Slices(case.case, one.images, case.geometry, one.placement) for one in prepared]
 
 
 def _image_files(run: SegmentationRun, source: Path, say: Say) -> "list[CaseFiles]":

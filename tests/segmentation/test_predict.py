@@ -7,14 +7,16 @@ import nibabel
 import numpy as np
 import pytest
 
+from synthmed.data.prepare import prepare
 from synthmed.data.readers import load_case, read_dataset
 from synthmed.data.restore import restore_labels
 from synthmed.data.slicing import prepare_case
 from synthmed.errors import UserError
+from synthmed.segmentation import predict as predicting
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.postprocess import largest_components
-from synthmed.segmentation.predict import predict, source_labels
+from synthmed.segmentation.predict import averaged_labels, predict, source_probabilities
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score import score_folders
 from synthmed.segmentation.train import train
@@ -61,7 +63,7 @@ def test_probabilities_return_to_source_like_labels_do(store, phantom):
         prepared = prepare_case(case, plan)
         record = store.cases()[0].model_copy(update={"placement": prepared.placement, "slices": len(prepared.images)})
         certain = np.eye(len(store.classes), dtype=np.float32)[prepared.labels]
-        restored = source_labels(certain, prepared.placement)
+        restored = averaged_labels([source_probabilities(certain, prepared.placement)])
         assert restored.shape == case.labels.shape
         agreement = (restored == restore_labels(record, prepared.labels)).mean()
         assert agreement >= (1.0 if least == 1.0 else 0.9)
@@ -76,7 +78,7 @@ def test_flips_and_largest_pieces_reach_the_files(run, store, tmp_path):
     images = store.images(np.arange(case.first, case.first + case.slices))
     network = SlicePredictor(run.load())
     mirrored = [np.flip(network(np.flip(images, axes)), axes) for axes in ((), (1,), (2,), (1, 2))]
-    expected = source_labels(sum(mirrored) / 4, case.placement)
+    expected = averaged_labels([source_probabilities(sum(mirrored) / 4, case.placement)])
     (path,) = predict(run, store.path, tmp_path / "flipped", precision="float32", flips="both")
     found = np.asarray(nibabel.load(path).dataobj)
     assert (found == np.asarray(run.record.plan.label_values)[expected]).mean() > 0.999
@@ -146,3 +148,32 @@ def test_a_run_without_weights_or_with_damage_is_refused(run, tmp_path):
     (copy / "segmentation.json").write_text(json.dumps({"kind": "synthmed-segmentation"}))
     with pytest.raises(UserError, match=r"segmentation\.json"):
         SegmentationRun.open(copy)
+
+
+def test_several_networks_are_averaged_where_the_source_lies(run, phantom, tmp_path, monkeypatch):
+    """A user with one network for each direction of slices would get labels of the first, or mixed up in space."""
+    across = prepare(read_dataset(phantom), tmp_path / "across", axis="sagittal", size=(32, 32))
+    other = SegmentationRun(tmp_path / "other", run.record.model_copy(update={"plan": across.plan}))
+    case = load_case(read_dataset(phantom).cases[0])
+    names = [files.case for files in read_dataset(phantom).cases]
+    (tmp_path / "split.json").write_text(json.dumps({"train": names[1:], "test": names[:1]}))
+    truth = {
+        one.path: prepare_case(case, one.record.plan).labels for one in (run, other)
+    }  # What a perfect network of each direction would say.
+
+    def predictor(one, **_):
+        certain = np.eye(len(one.record.classes), dtype=np.float32)[truth[one.path]]
+        return lambda _images: certain * (0.6 if one is run else 1.0)
+
+    monkeypatch.setattr(predicting, "load_predictor", predictor)
+    (path,) = predict([run, other], phantom, tmp_path / "out", split_file=tmp_path / "split.json")
+    found = np.asarray(nibabel.load(path).dataobj)
+    np.testing.assert_array_equal(found, np.asarray(run.record.plan.label_values)[case.labels])
+
+
+def test_networks_that_do_not_belong_together_are_refused(run, phantom, tmp_path):
+    """A user would get the classes of one data set under the names of another."""
+    other = SegmentationRun(tmp_path / "other", run.record.model_copy(update={"classes": ("background", "x", "y")}))
+    with pytest.raises(UserError, match="other classes"):
+        predict([run, other], phantom, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
