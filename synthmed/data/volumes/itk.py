@@ -12,7 +12,8 @@ from synthmed.data.schema import Geometry
 from synthmed.data.volumes.base import damaged, file_keys
 from synthmed.errors import UserError
 
-ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+_META_ENDINGS = (".mha", ".mhd")
+ITK_ENDINGS = (".nrrd", ".nhdr", *_META_ENDINGS)
 # DEFLATE cannot shrink data further than 1032 : 1, bzip2 than about 46 000 : 1; text needs two bytes a voxel.
 _LARGEST_RATIOS = {"gzip": 1040, "gz": 1040, "bzip2": 50_000, "bz2": 50_000, "raw": 1, "text": 4, "txt": 4, "ascii": 4}
 _HEADER_BYTES = 1 << 16
@@ -61,6 +62,10 @@ class ItkVolume:
         self.path = path
         if not path.is_file():
             raise UserError(f"{path} does not exist: put the file back")
+        if path.suffix != path.suffix.lower() and path.suffix.lower() in _META_ENDINGS:
+            raise UserError(
+                f"{path} has an ending that ITK reads in small letters alone: rename it to {path.suffix.lower()}"
+            )
         _check_header(path)
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))
@@ -157,7 +162,7 @@ def _header_text(path: Path) -> str:
 def _check_header(path: Path) -> None:
     """Refuse what MetaIO would not survive: it copies as many sizes as a header has into a short array."""
     text = _header_text(path)
-    if path.suffix in (".mha", ".mhd"):
+    if path.suffix.lower() in _META_ENDINGS:
         axes = re.search(r"(?im)^\s*NDims\s*=\s*(\S+)", text)
         sizes = re.search(r"(?im)^\s*DimSize\s*=\s*(.+)$", text)
         channels = re.search(r"(?im)^\s*ElementNumberOfChannels\s*=\s*(\S+)", text)
@@ -176,7 +181,7 @@ def _check_header(path: Path) -> None:
 
 def _largest_ratio(path: Path) -> int:
     text = _header_text(path)
-    if path.suffix in (".mha", ".mhd"):
+    if path.suffix.lower() in _META_ENDINGS:
         if re.search(r"(?im)^\s*CompressedData\s*=\s*(?:True|T|1|Y)", text):
             return _LARGEST_RATIOS["gzip"]
         return _LARGEST_RATIOS["raw" if not re.search(r"(?im)^\s*BinaryData\s*=\s*(?:False|F)", text) else "text"]

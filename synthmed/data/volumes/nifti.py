@@ -68,7 +68,7 @@ class NiftiVolume:
             raise UserError(f"{path} has the shape {shape}: an image has 2 or 3 axes and perhaps channels as a fourth")
         if image.get_data_dtype().kind not in "iuf":
             raise UserError(f"{path} stores {image.get_data_dtype()} voxels: convert them to whole or real numbers")
-        size = path.stat().st_size * (_LARGEST_RATIO if path.name.endswith(".gz") else 1)
+        size = path.stat().st_size * (_LARGEST_RATIO if path.name.lower().endswith(".gz") else 1)
         if int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize > size:
             raise damaged(path, "it is shorter than its header says")
         self.channels = shape[3] if len(shape) == 4 else 1

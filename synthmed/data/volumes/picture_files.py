@@ -196,6 +196,8 @@ def read_pages(path: Path, *, mask: bool, coloured: bool) -> list[np.ndarray]:
                 for page in range(header.pages):
                     image.seek(page)
                     pages.append(_pixels(image, mask))
+        except UserError:
+            raise
         except Exception as error:
             raise _broken(path, error) from None
         if image.format != "TIFF":
@@ -208,7 +210,7 @@ def _through_itk(path: Path, header: PictureHeader) -> list[np.ndarray]:
     import SimpleITK
 
     if header.orientation != 1:
-        raise ValueError("an EXIF orientation of such pixels is not applied: save it turned upright")
+        raise UserError(f"{path} asks by EXIF to be turned, which is not done to such pixels: save it turned upright")
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
