@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.data.orientation import axis_codes
-from synthmed.data.schema import Geometry
-from synthmed.data.volumes.base import damaged, file_keys
+from synthmed.data.orientation import LPS_TO_RAS, axis_codes
+from synthmed.data.schema import Geometry, as_matrix
+from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 
 _META_ENDINGS = (".mha", ".mhd")
 ITK_ENDINGS = (".nrrd", ".nhdr", *_META_ENDINGS)
-# DEFLATE cannot shrink data further than 1032 : 1, bzip2 than about 46 000 : 1; text needs two bytes a voxel.
-_LARGEST_RATIOS = {"gzip": 1040, "gz": 1040, "bzip2": 50_000, "bz2": 50_000, "raw": 1, "text": 4, "txt": 4, "ascii": 4}
+# bzip2 cannot shrink data further than about 46 000 : 1; text needs two bytes a voxel.
+_LARGEST_RATIOS = {
+    **dict.fromkeys(("gzip", "gz"), DEFLATE_RATIO),
+    **dict.fromkeys(("bzip2", "bz2"), 50_000),
+    **dict.fromkeys(("text", "txt", "ascii"), 4),
+    "raw": 1,
+}
 _HEADER_BYTES = 1 << 16
 _MOST_AXES, _MOST_CHANNELS = 4, 256
-# World axes of ITK grow to left, posterior and superior; those of NIfTI to right, anterior and superior.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class ItkVolume:
         turns = np.asarray(direction, float).reshape(axes, axes)[:kept, :kept]
         affine[:kept, :kept] = turns * np.asarray(spacing, float)[:kept]
         affine[:kept, 3] = np.asarray(origin, float)[:kept]
-        affine = _LPS_TO_RAS @ affine
+        affine = LPS_TO_RAS @ affine
         try:
             axis_codes(affine)
         except (ValueError, np.linalg.LinAlgError):
@@ -110,7 +113,7 @@ class ItkVolume:
         zooms = np.linalg.norm(affine[:3, :3], axis=0)
         return Geometry(
             shape=(shape[0], shape[1], shape[2]),
-            affine=tuple(tuple(float(value) for value in row) for row in affine),
+            affine=as_matrix(affine),
             zooms=(float(zooms[0]), float(zooms[1]), float(zooms[2])),
             xyzt_units=("mm", "unknown"),
             sform_code=1,
