@@ -1,13 +1,11 @@
 """What can be wrong with the files of one case: where they lie, and what their voxels hold."""
 
-from collections import Counter
-
 import numpy as np
 
 from synthmed.data.fingerprint import Problem
 from synthmed.data.orientation import axis_codes
 from synthmed.data.readers import Dataset
-from synthmed.data.slabs import slabs, slowest_axis
+from synthmed.data.slabs import count_values
 from synthmed.data.volumes import Volume
 
 
@@ -55,7 +53,7 @@ def label_counts(
 
     None, and a problem more, where a value is no class of the data set.
     """
-    found = _counted(voxels)
+    found = count_values(voxels)
     known = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
     unknown = [value for value in found if value not in known]
     if unknown:
@@ -76,17 +74,3 @@ def label_counts(
     slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
     counts = tuple(found.get(value, 0) for value in dataset.label_values)
     return counts, (slices[0], slices[1], slices[2]), ignored
-
-
-def _counted(voxels: np.ndarray) -> dict[float, int]:
-    """Return how often each value occurs, part by part: `np.unique` would sort the whole volume."""
-    counts: Counter[float] = Counter()
-    for part in slabs(voxels, axis=slowest_axis(voxels)):
-        if part.dtype in (np.uint8, np.uint16):
-            found = np.bincount(part.ravel(order="K"))
-            values = np.flatnonzero(found)
-            found = found[values]
-        else:
-            values, found = np.unique(part, return_counts=True)
-        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
-    return {value: counts[value] for value in sorted(counts)}

@@ -83,7 +83,7 @@ def _described(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _headers(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:
-    nifti = {case.case for case in dataset.cases if case.images[0].path.name.endswith(_NIFTI)}
+    nifti = {case.case for case in dataset.cases if case.images[0].path.name.lower().endswith(_NIFTI)}
 
     def nowhere(case: CaseFingerprint) -> bool:
         geometry = case.geometry

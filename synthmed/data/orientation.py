@@ -18,6 +18,9 @@ VIEWS = ("IPR", "ILA", "PLS")
 A slice then stands upright in every picture, whatever way the scanner stored it.
 """
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""World axes of ITK and DICOM grow to left, posterior and superior; those of NIfTI to right, anterior and superior."""
+
 
 def axis_codes(affine: np.ndarray) -> str:
     """Return in which anatomical direction each voxel axis grows most, for example "RAS".

@@ -6,12 +6,18 @@ All are pydantic models, so that a manifest is checked when it is read and its e
 import math
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Matrix = tuple[tuple[float, ...], ...]
 """A 4 x 4 affine, row by row, in mm (or what the header's units say), RAS+ as in NIfTI."""
+
+
+def as_matrix(affine: np.ndarray) -> Matrix:
+    """Return an affine as it is recorded."""
+    return tuple(tuple(float(value) for value in row) for row in affine)
 
 
 IGNORE = 255

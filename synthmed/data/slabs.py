@@ -1,5 +1,6 @@
 """Working through large volumes part by part, so that what is in between takes little memory."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,3 +24,17 @@ def slabs(array: np.ndarray, *, axis: int = 0) -> Iterator[np.ndarray]:
 def slowest_axis(array: np.ndarray) -> int:
     """Return the axis along which neighbours lie farthest apart in memory: its parts are read in one go."""
     return int(np.argmax(np.abs(array.strides)))
+
+
+def count_values(voxels: np.ndarray) -> dict[float, int]:
+    """Return how often each value occurs, part by part: `np.unique` would sort the whole volume."""
+    counts: Counter[float] = Counter()
+    for part in slabs(voxels, axis=slowest_axis(voxels)):
+        if part.dtype in (np.uint8, np.uint16):
+            found = np.bincount(part.ravel(order="K"))
+            values = np.flatnonzero(found)
+            found = found[values]
+        else:
+            values, found = np.unique(part, return_counts=True)
+        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
+    return {value: counts[value] for value in sorted(counts)}

@@ -4,7 +4,7 @@ import numpy as np
 
 from synthmed.data.orientation import axis_codes, turn, turn_affine
 from synthmed.data.placement import placed_affine
-from synthmed.data.schema import CaseRecord, Matrix, Record
+from synthmed.data.schema import CaseRecord, Matrix, Record, as_matrix
 
 
 class Template(Record):
@@ -63,7 +63,7 @@ def template_of(record: CaseRecord) -> Template:
     affine = placed_affine(record.geometry, record.placement)
     affine[:3, 3] += affine[:3, 2] * (record.slices // 2)
     return Template(
-        affine=tuple(tuple(float(value) for value in row) for row in affine),
+        affine=as_matrix(affine),
         orientation=record.placement.source_orientation,
         xyzt_units=record.geometry.xyzt_units,
         qform_code=record.geometry.qform_code,

@@ -68,7 +68,7 @@ def test_all_problems_are_found_in_one_pass(nnunet_set, change):
     told = {problem.file.split("/")[-1]: problem.what for problem in found.problems}
     assert told["nobody.nii.gz"] == "label without an image"
     assert told["case_0_0000.nii.gz"] == "image without its label"
-    assert told["case_1_0001.nii.gz"] == "case_1 has 1 channels, the data set 2"
+    assert told["case_1_0000.nii.gz"] == "does not exist"
     assert "truncated or damaged" in told["case_2_0000.nii.gz"]
     assert "NaN" in told["case_3_0000.nii.gz"]
     assert told["case_5_0000.nii.gz"] == "the same images as case_4"

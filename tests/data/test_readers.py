@@ -196,3 +196,32 @@ def test_names_sort_as_people_count():
     """Slice 10 would come before slice 2."""
     names = ["a_10", "a_2", "a_1", "b", "a_2_b", "10", "9"]
     assert sorted(names, key=natural_key) == ["9", "10", "a_1", "a_2", "a_2_b", "a_10", "b"]
+
+
+@pytest.mark.parametrize("name", ["5²", "²", "case_٣"])
+def test_any_digit_may_stand_in_a_name(name):
+    """A traceback would be all that the user gets for a raised 2 in a file's name."""
+    assert sorted([name, "1"], key=natural_key)
+
+
+def test_a_path_with_a_null_character_is_told(decathlon_set):
+    """A traceback would be all that the user of a damaged description gets."""
+    folder = decathlon_set()
+    description = json.loads((folder / "dataset.json").read_text())
+    description["training"][0]["image"] = "imagesTr/a\u0000.nii.gz"
+    (folder / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="is no file's name"):
+        read_dataset(folder)
+
+
+def test_endings_in_capitals_are_read(decathlon_set, nnunet_set):
+    """A compressed file from an old archive would be told as damaged."""
+    folder = decathlon_set(channels=1)
+    for file in [*folder.glob("imagesTr/*"), *folder.glob("labelsTr/*")]:
+        nib.save(nib.Nifti1Image(np.zeros((32, 32, 32), np.int16), np.eye(4)), file)
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".NII.GZ")))
+    text = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(text.replace(".nii.gz", ".NII.GZ"))
+    dataset = read_dataset(folder)
+    assert [case.case for case in dataset.cases] == ["task_1", "task_2", "task_10"]
+    assert load_case(dataset.cases[0]).images.shape == (32, 32, 32, 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.data.dicom.slices import Slice
-from synthmed.data.schema import Geometry
+from synthmed.data.orientation import LPS_TO_RAS
+from synthmed.data.schema import Geometry, as_matrix
 from synthmed.errors import UserError
 
 # Header numbers are decimal texts, often rounded to a few digits.
@@ -15,8 +16,6 @@ _SAME_DIRECTION = 1e-3
 _SAME_LENGTH = 1e-3
 # Gaps may differ by this share of the usual gap, and by this many mm whatever it is.
 _EVEN, _ROUNDED = 0.05, 0.02
-# LPS, as DICOM tells positions, to RAS.
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class SeveralVolumesError(UserError):
@@ -79,14 +78,14 @@ def stack(slices: tuple[Slice, ...], path: Path) -> Stack:
     affine[:3, 1] = along_rows * first.spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
-    return Stack(ordered, _geometry(ordered, _TO_RAS @ affine))
+    return Stack(ordered, _geometry(ordered, LPS_TO_RAS @ affine))
 
 
 def _geometry(slices: tuple[Slice, ...], affine: np.ndarray, unit: str = "mm") -> Geometry:
     zooms = [float(length) for length in np.linalg.norm(affine[:3, :3], axis=0)]
     return Geometry(
         shape=(slices[0].columns, slices[0].rows, len(slices)),
-        affine=tuple(tuple(float(value) for value in row) for row in affine),
+        affine=as_matrix(affine),
         zooms=(zooms[0], zooms[1], zooms[2]),
         xyzt_units=(unit, "unknown"),
         qform_code=0,
@@ -98,7 +97,7 @@ def _geometry(slices: tuple[Slice, ...], affine: np.ndarray, unit: str = "mm") -
 def _flat(one: Slice) -> Geometry:
     """Return the geometry of a single picture that lies nowhere in space, such as a radiograph."""
     rows, columns = one.spacing or (1.0, 1.0)
-    affine = _TO_RAS @ np.diag([columns or 1.0, rows or 1.0, one.thickness or 1.0, 1.0])
+    affine = LPS_TO_RAS @ np.diag([columns or 1.0, rows or 1.0, one.thickness or 1.0, 1.0])
     return _geometry((one,), affine, "mm" if one.spacing else "unknown")
 
 

@@ -67,7 +67,7 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
                 raise UserError(f"{path} says itself which files are channels and labels: leave out {option}")
             dataset = reader.read(path, options)
             if not dataset.cases:
-                raise UserError(f"data set {path} has no case: imagesTr holds no {dataset.file_ending} image")
+                raise UserError(f"data set {path} has no case: {_lacks(reader, dataset)}")
             return dataset
     if (path / FILE).is_file():
         raise UserError(
@@ -78,6 +78,14 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
         f"{path} is in no layout that synthmed reads: neither dataset.json (Decathlon, nnU-Net raw)"
         f" nor a file that ends with {', '.join((*VOLUME_ENDINGS, *PICTURE_ENDINGS))} is in it"
     )
+
+
+def _lacks(reader: Reader, dataset: Dataset) -> str:
+    if isinstance(reader, NnunetReader):
+        return f"imagesTr holds no {dataset.file_ending} image named CASE_0000{dataset.file_ending}"
+    if isinstance(reader, DecathlonReader):
+        return f'"training" in {FILE} lists none; list each image with its label'
+    return "no image in it is of a kind that is read; add the images"
 
 
 def read_images(path: Path | str, channels: Sequence[str]) -> Images:

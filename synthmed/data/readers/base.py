@@ -137,7 +137,7 @@ class Reader(Protocol):
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Return a sorting key in which `case_2` comes before `case_10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def visible_files(folder: Path, ending: str) -> list[Path]:

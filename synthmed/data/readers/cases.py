@@ -43,10 +43,20 @@ def build_cases(
         source: What reads a file, given whether it is a label map.
 
     Raises:
-        UserError: If a case has two files for one channel, or two label maps.
+        UserError: If a case has two files for one channel, or two label maps, or cases share no channel.
     """
     groups = in_order(groups)
     kept = tuple(channels) or _common_channels(groups)
+    if groups and not kept:
+        if any(len(entries) > 1 or len(group.images) > 1 for group in groups for entries in group.images.values()):
+            shown = ", ".join(sorted({channel for group in groups for channel in group.images}, key=natural_key)[:3])
+            raise UserError(
+                f"{root} names files of no channel alike in half of the cases (such as {shown}): say which files are"
+                " channels with --channel NAME=PATTERN"
+            )
+        # One image a case, whatever stands behind the patient in its name.
+        groups = [Group(key=group.key, images={"": [group.first]}, labels=group.labels) for group in groups]
+        kept = ("",)
     found = Found(channels=kept)
     left_out: Counter[str] = Counter()
     for group, name in zip(groups, _names(groups), strict=True):

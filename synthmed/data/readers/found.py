@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.data.readers.base import CaseFiles
+from synthmed.data.slabs import count_values
 from synthmed.data.volumes import PictureSource, Source
 from synthmed.data.volumes.pictures import LOSSY_ENDINGS
 from synthmed.errors import UserError
@@ -98,13 +99,7 @@ def _values(source: Source) -> set[int] | None:
         voxels = source.open().voxels()
     except UserError:
         return None
-    found: set[float] = set()
-    # Slice by slice, since counting and sorting take several times the memory of what they are given.
-    for plane in np.moveaxis(voxels, 2, 0):
-        if plane.dtype in (np.uint8, np.uint16):
-            found.update(np.flatnonzero(np.bincount(plane.ravel())).tolist())
-        else:
-            found.update(np.unique(plane).tolist())
+    found = count_values(voxels)
     if any(value != round(value) for value in found if np.isfinite(value)) or not all(map(np.isfinite, found)):
         raise UserError(f"{source.path} has values that are no whole numbers: write class numbers")
     return {int(value) for value in found}

@@ -9,7 +9,7 @@ from synthmed.data.readers.channels import Wanted, match_channels, wrong_count
 from synthmed.data.readers.description import described_channels
 from synthmed.data.readers.folders import find_volumes
 from synthmed.data.readers.naming import Parts, walk
-from synthmed.data.readers.nnunet import grouped_by_channel
+from synthmed.data.readers.nnunet import grouped_by_channel, missing_number
 from synthmed.data.readers.photos import find_pictures
 from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, PictureSource, ending_of
 from synthmed.errors import UserError
@@ -88,13 +88,19 @@ def _numbered(folder: Path, wanted: Wanted) -> list[CaseFiles] | None:
         return None
     channels = len(wanted.names)
     fits = [len(sources) == channels for sources in grouped.values()]
-    if ending.lower() in PICTURE_ENDINGS and not all(fits):
+    gaps = {case: missing for case, own in grouped.items() if (missing := missing_number(own)) is not None}
+    if not any(0 in own for own in grouped.values()) or (ending.lower() in PICTURE_ENDINGS and (gaps or not all(fits))):
         # `IMG_0001.png` and `IMG_0002.png` are two photographs.
         return None
+    for case, missing in gaps.items():
+        raise UserError(
+            f"{folder / f'{case}_{missing:04d}{ending}'} is missing, beside later channels of {case}: add it, or number"
+            " the files from 0000 without a gap"
+        )
     for case, sources in grouped.items():
         if len(sources) != channels and not (len(sources) == 1 and not any(fits)):
             raise wrong_count(folder, case, len(sources), wanted)
-    cases = [CaseFiles(case=case, patient=case, images=tuple(sources)) for case, sources in grouped.items()]
+    cases = [CaseFiles(case=case, patient=case, images=tuple(sources.values())) for case, sources in grouped.items()]
     return sorted(cases, key=lambda case: natural_key(case.case))
 
 

@@ -36,7 +36,7 @@ class DecathlonReader:
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f'{path / FILE}: "training" lists {twice} twice: keep it once')
         cases, notes = assign_patients(cases, options.patient_pattern)
-        ending = ".nii" if cases and cases[0].images[0].path.name.endswith(".nii") else ".nii.gz"
+        ending = ".nii" if cases and cases[0].images[0].path.name.lower().endswith(".nii") else ".nii.gz"
         listed = {case.label.path for case in cases if case.label}
         return Dataset(
             path=path,
@@ -66,15 +66,17 @@ def _training(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
     image = _inside(path, entry["image"])
     label = _inside(path, entry["label"]) if isinstance(entry.get("label"), str) else None
-    ending = next((ending for ending in NIFTI_ENDINGS if image.name.endswith(ending)), None)
+    ending = next((ending for ending in NIFTI_ENDINGS if image.name.lower().endswith(ending)), None)
     if ending is None:
         raise UserError(f"{path / FILE}: {entry['image']} is no NIfTI file (.nii.gz or .nii)")
-    case = image.name.removesuffix(ending)
+    case = image.name[: -len(ending)]
     known = NiftiSource(label) if label and label.is_file() else None
     return CaseFiles(case=case, patient=case, images=(NiftiSource(image),), label=known)
 
 
 def _inside(path: Path, name: str) -> Path:
+    if "\0" in name:
+        raise UserError(f"{path / FILE}: {name!r} is no file's name: correct the path")
     joined = path / name
     if not joined.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{path / FILE}: {name} lies outside the data set: move it into {path} and correct the path")

@@ -3,8 +3,9 @@
 Source: nnU-Net's documentation/dataset_format.md, region_based_training.md and ignore_label.md.
 """
 
-import json
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from synthmed.data.readers.modality import modality_of
 from synthmed.data.readers.patients import assign_patients
 from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, Source, source_of
 from synthmed.errors import UserError
+from synthmed.files import read_json
 
 
 class NnunetReader:
@@ -37,7 +39,7 @@ class NnunetReader:
             for file in visible_files(path / "labelsTr", ending)
         }
         cases = [
-            CaseFiles(case=case, patient=case, images=tuple(files), label=maps.pop(case, None))
+            CaseFiles(case=case, patient=case, images=_without_gap(files), label=maps.pop(case, None))
             for case, files in grouped_by_channel(path / "imagesTr", ending).items()
         ]
         cases, notes = assign_patients(cases, options.patient_pattern)
@@ -60,14 +62,33 @@ class NnunetReader:
         )
 
 
-def grouped_by_channel(folder: Path, ending: str) -> dict[str, list[Source]]:
-    """Return the files `CASE_0000` with this ending by their case, in natural order."""
-    groups: dict[str, list[Source]] = {}
+def grouped_by_channel(folder: Path, ending: str) -> dict[str, dict[int, Source]]:
+    """Return the files `CASE_0000` with this ending by their case, in natural order, and by their number."""
+    groups: dict[str, dict[int, Source]] = {}
     for file in visible_files(folder, ending):
         match = re.fullmatch(r"(.+)_(\d{4})", file.name.removesuffix(ending))
         if match:
-            groups.setdefault(match[1], []).append(_source(file, ending, mask=False))
+            groups.setdefault(match[1], {})[int(match[2])] = _source(file, ending, mask=False)
     return dict(sorted(groups.items(), key=lambda item: natural_key(item[0])))
+
+
+def missing_number(numbers: Iterable[int]) -> int | None:
+    """Return the first number from 0 that is left out below the highest; None where there is no gap."""
+    known = set(numbers)
+    return next((number for number in range(max(known, default=0)) if number not in known), None)
+
+
+def _without_gap(files: dict[int, Source]) -> tuple[Source, ...]:
+    """Return a case's channels in their order; what is missing among them is told when it is opened."""
+    missing = missing_number(files)
+    if missing is None:
+        return tuple(files.values())
+    some = next(iter(files.values())).path
+    name = re.sub(r"_\d{4}(?=\.[^_]*$)", f"_{missing:04d}", some.name)
+    return tuple(files[number] for number in files if number < missing) + (
+        source_of(some.with_name(name)),
+        *(files[number] for number in files if number > missing),
+    )
 
 
 def _modality(channel: str, picture: bool) -> Modality:
@@ -85,11 +106,12 @@ def _spacing(file: Path, ending: str) -> tuple[float, float, float] | None:
     for name in (stem, re.sub(r"_\d{4}$", "", stem)):
         beside = file.parent / f"{name}.json"
         if beside.is_file():
+            content = read_json(beside)
             try:
-                slices, rows, columns = (float(value) for value in json.loads(beside.read_text())["spacing"])
-            except (OSError, ValueError, KeyError, TypeError):
+                slices, rows, columns = (float(value) for value in content["spacing"])
+            except (ValueError, KeyError, TypeError, OverflowError):
                 raise UserError(f'{beside} must hold {{"spacing": [slices, rows, columns]}}: write it in mm') from None
-            if min(slices, rows, columns) <= 0:
+            if not all(0 < value < math.inf for value in (slices, rows, columns)):
                 raise UserError(f"{beside} has a spacing that is not above 0: write it in mm")
             return columns, rows, slices
     return None

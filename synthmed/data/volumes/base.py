@@ -9,6 +9,9 @@ import numpy as np
 from synthmed.data.schema import Geometry
 from synthmed.errors import UserError
 
+DEFLATE_RATIO = 1040
+"""DEFLATE cannot shrink data further than 1032 : 1: a header that claims more than that beside its file is wrong."""
+
 
 class Volume(Protocol):
     """An opened volume whose voxels are not read yet."""

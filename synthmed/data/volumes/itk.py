@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.data.orientation import axis_codes
-from synthmed.data.schema import Geometry
-from synthmed.data.volumes.base import damaged, file_keys
+from synthmed.data.orientation import LPS_TO_RAS, axis_codes
+from synthmed.data.schema import Geometry, as_matrix
+from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 
-ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
-# DEFLATE cannot shrink data further than 1032 : 1, bzip2 than about 46 000 : 1; text needs two bytes a voxel.
-_LARGEST_RATIOS = {"gzip": 1040, "gz": 1040, "bzip2": 50_000, "bz2": 50_000, "raw": 1, "text": 4, "txt": 4, "ascii": 4}
+_META_ENDINGS = (".mha", ".mhd")
+ITK_ENDINGS = (".nrrd", ".nhdr", *_META_ENDINGS)
+# bzip2 cannot shrink data further than about 46 000 : 1; text needs two bytes a voxel.
+_LARGEST_RATIOS = {
+    **dict.fromkeys(("gzip", "gz"), DEFLATE_RATIO),
+    **dict.fromkeys(("bzip2", "bz2"), 50_000),
+    **dict.fromkeys(("text", "txt", "ascii"), 4),
+    "raw": 1,
+}
 _HEADER_BYTES = 1 << 16
 _MOST_AXES, _MOST_CHANNELS = 4, 256
-# World axes of ITK grow to left, posterior and superior; those of NIfTI to right, anterior and superior.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class ItkVolume:
         self.path = path
         if not path.is_file():
             raise UserError(f"{path} does not exist: put the file back")
+        if path.suffix != path.suffix.lower() and path.suffix.lower() in _META_ENDINGS:
+            raise UserError(
+                f"{path} has an ending that ITK reads in small letters alone: rename it to {path.suffix.lower()}"
+            )
         _check_header(path)
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))
@@ -96,7 +104,7 @@ class ItkVolume:
         turns = np.asarray(direction, float).reshape(axes, axes)[:kept, :kept]
         affine[:kept, :kept] = turns * np.asarray(spacing, float)[:kept]
         affine[:kept, 3] = np.asarray(origin, float)[:kept]
-        affine = _LPS_TO_RAS @ affine
+        affine = LPS_TO_RAS @ affine
         try:
             axis_codes(affine)
         except (ValueError, np.linalg.LinAlgError):
@@ -105,7 +113,7 @@ class ItkVolume:
         zooms = np.linalg.norm(affine[:3, :3], axis=0)
         return Geometry(
             shape=(shape[0], shape[1], shape[2]),
-            affine=tuple(tuple(float(value) for value in row) for row in affine),
+            affine=as_matrix(affine),
             zooms=(float(zooms[0]), float(zooms[1]), float(zooms[2])),
             xyzt_units=("mm", "unknown"),
             sform_code=1,
@@ -157,7 +165,7 @@ def _header_text(path: Path) -> str:
 def _check_header(path: Path) -> None:
     """Refuse what MetaIO would not survive: it copies as many sizes as a header has into a short array."""
     text = _header_text(path)
-    if path.suffix in (".mha", ".mhd"):
+    if path.suffix.lower() in _META_ENDINGS:
         axes = re.search(r"(?im)^\s*NDims\s*=\s*(\S+)", text)
         sizes = re.search(r"(?im)^\s*DimSize\s*=\s*(.+)$", text)
         channels = re.search(r"(?im)^\s*ElementNumberOfChannels\s*=\s*(\S+)", text)
@@ -176,7 +184,7 @@ def _check_header(path: Path) -> None:
 
 def _largest_ratio(path: Path) -> int:
     text = _header_text(path)
-    if path.suffix in (".mha", ".mhd"):
+    if path.suffix.lower() in _META_ENDINGS:
         if re.search(r"(?im)^\s*CompressedData\s*=\s*(?:True|T|1|Y)", text):
             return _LARGEST_RATIOS["gzip"]
         return _LARGEST_RATIOS["raw" if not re.search(r"(?im)^\s*BinaryData\s*=\s*(?:False|F)", text) else "text"]

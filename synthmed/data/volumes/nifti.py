@@ -11,13 +11,11 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from synthmed.data.orientation import axis_codes
-from synthmed.data.schema import Geometry
-from synthmed.data.volumes.base import damaged, file_keys
+from synthmed.data.schema import Geometry, as_matrix
+from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
-# DEFLATE cannot shrink data further than 1032 : 1, so a header that claims more voxels than that is wrong.
-_LARGEST_RATIO = 1040
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
 
 
@@ -68,7 +66,7 @@ class NiftiVolume:
             raise UserError(f"{path} has the shape {shape}: an image has 2 or 3 axes and perhaps channels as a fourth")
         if image.get_data_dtype().kind not in "iuf":
             raise UserError(f"{path} stores {image.get_data_dtype()} voxels: convert them to whole or real numbers")
-        size = path.stat().st_size * (_LARGEST_RATIO if path.name.endswith(".gz") else 1)
+        size = path.stat().st_size * (DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1)
         if int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize > size:
             raise damaged(path, "it is shorter than its header says")
         self.channels = shape[3] if len(shape) == 4 else 1
@@ -90,8 +88,8 @@ class NiftiVolume:
             raise damaged(self.path, error) from None
         return Geometry(
             shape=(shape[0], shape[1], shape[2] if len(shape) > 2 else 1),
-            affine=_rows(affine),
-            qform=None if qform is None else _rows(qform),
+            affine=as_matrix(affine),
+            qform=None if qform is None else as_matrix(qform),
             zooms=(zooms[0], zooms[1], zooms[2]),
             xyzt_units=(str(units[0]), str(units[1])),
             qform_code=qform_code,
@@ -121,7 +119,3 @@ class NiftiVolume:
             with np.errstate(over="ignore"):
                 array = array.astype(np.float32)
         return array.reshape(*self.geometry.shape, self.channels)
-
-
-def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(value) for value in row) for row in matrix)

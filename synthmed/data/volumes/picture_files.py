@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.data.volumes.base import damaged
+from synthmed.data.volumes.base import DEFLATE_RATIO, damaged
 from synthmed.data.volumes.itk import itk_reason
 from synthmed.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 # How many bytes of pixels one byte of a file can hold; TIFF has codes that write a blank line as one bit.
-_LARGEST_RATIOS = {"PNG": 1040, "BMP": 1040, "JPEG": 2080, "TIFF": 1 << 14}
+_LARGEST_RATIOS = {"PNG": DEFLATE_RATIO, "BMP": DEFLATE_RATIO, "JPEG": 2080, "TIFF": 1 << 14}
 _ORIENTATION = 0x0112
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
 # What Pillow calls the pixels: (NumPy type, channels).
@@ -196,6 +196,8 @@ def read_pages(path: Path, *, mask: bool, coloured: bool) -> list[np.ndarray]:
                 for page in range(header.pages):
                     image.seek(page)
                     pages.append(_pixels(image, mask))
+        except UserError:
+            raise
         except Exception as error:
             raise _broken(path, error) from None
         if image.format != "TIFF":
@@ -208,7 +210,7 @@ def _through_itk(path: Path, header: PictureHeader) -> list[np.ndarray]:
     import SimpleITK
 
     if header.orientation != 1:
-        raise ValueError("an EXIF orientation of such pixels is not applied: save it turned upright")
+        raise UserError(f"{path} asks by EXIF to be turned, which is not done to such pixels: save it turned upright")
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthmed.data.schema import Geometry
+from synthmed.data.schema import Geometry, as_matrix
 from synthmed.data.volumes.base import file_keys
 from synthmed.data.volumes.picture_files import PictureHeader, picture_header, read_pages
 from synthmed.errors import UserError
@@ -83,7 +83,7 @@ class PictureVolume:
         affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
         self.geometry = Geometry(
             shape=(first.columns, first.rows, self._slices),
-            affine=tuple(tuple(float(value) for value in row) for row in affine),
+            affine=as_matrix(affine),
             zooms=spacing,
             xyzt_units=("mm" if source.spacing else "unknown", "unknown"),
             dtype=first.dtype,

@@ -92,5 +92,7 @@ def test_a_file_with_too_few_channels_to_reorder_is_told(tmp_path):
         load_case(read_images(folder, ("T1", "T2")).cases[0])
     folder = _suffixes(tmp_path / "other")
     (folder / "b_t1.nii.gz").unlink()
-    with pytest.raises(UserError):
+    for case in ("a", "b"):
+        _write(folder / f"{case}_seg.nii.gz", 1)
+    with pytest.raises(UserError, match="b has 1 channel file, the model needs 2"):
         read_images(folder, ("T1", "T2"))

@@ -283,3 +283,24 @@ def test_files_of_a_stack_keep_names_of_their_own(tmp_path):
     paths = tuple(tmp_path / side / "masks" / "1.png" for side in ("a", "b"))
     assert PictureSource(paths).files == {"a/masks/1.png": paths[0], "b/masks/1.png": paths[1]}
     assert PictureSource((Path("1.png"),)).files == {"1.png": Path("1.png")}
+
+
+def test_one_image_a_case_may_be_called_anything(tree):
+    """A traceback would be all that the user of `p1_abc` and `p2_def` gets."""
+    folder = tree(
+        ["p1_abc.nii.gz", "p2_def.nii.gz", "p3_xyz.nii.gz"], [f"p{n}_seg.nii.gz" for n in (1, 2, 3)], size=(8, 12)
+    )
+    dataset = read_dataset(folder)
+    assert len(dataset.cases) == 3 and dataset.channels == ("image",)
+    assert all(case.label is not None and len(case.images) == 1 for case in dataset.cases)
+
+
+def test_several_images_a_case_must_have_a_channel_in_common(tree):
+    """A traceback would be all that the user gets, or one of two images be taken by chance."""
+    folder = tree(
+        [f"{case}_{own}.nii.gz" for case, own in (("p1", "a"), ("p1", "b"), ("p2", "c"), ("p3", "d"))],
+        [f"p{n}_seg.nii.gz" for n in (1, 2, 3)],
+    )
+    with pytest.raises(UserError, match="no channel alike in half of the cases.*--channel") as caught:
+        read_dataset(folder)
+    assert "\n" not in str(caught.value)

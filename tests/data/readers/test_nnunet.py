@@ -1,6 +1,7 @@
 """Tests of synthmed.data.readers.nnunet: regions, the ignore label, and formats other than NIfTI."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +150,46 @@ def test_images_of_every_format_are_taken_without_labels(nnunet_set, tmp_path):
         "case_2",
     ]
     assert load_case(read_images(folder / "imagesTr", ("T1", "T2")).cases[2]).images.shape[-1] == 2
+
+
+def test_a_gap_in_the_numbers_of_channels_is_told(nnunet_set):
+    """Channel 2 would be read as channel 1, and every slice be wrong without a word."""
+    folder = nnunet_set(channels=3)
+    (folder / "imagesTr" / "case_1_0001.nii.gz").unlink()
+    (folder / "imagesTr" / "case_2_0000.nii.gz").unlink()
+    problems = fingerprint(read_dataset(folder)).problems
+    assert [Path(one.file).name for one in problems] == ["case_1_0001.nii.gz", "case_2_0000.nii.gz"]
+    (folder / "dataset.json").unlink()
+    with pytest.raises(UserError, match="case_1_0001.nii.gz is missing"):
+        read_images(folder / "imagesTr", ("T1", "T2"))
+
+
+def test_photographs_with_numbers_are_no_channels(tmp_path):
+    """Two photographs would be read as two channels of one."""
+    for number in (1, 2):
+        Image.fromarray(np.full((6, 8), number, np.uint8)).save(tmp_path / f"IMG_{number:04d}.png")
+    assert [case.case for case in read_images(tmp_path, ("grey", "alpha")).cases] == ["IMG_0001", "IMG_0002"]
+
+
+@pytest.mark.parametrize("spacing", ["[NaN, 1, 1]", "[1, Infinity, 1]", "[1, 0, 1]"])
+def test_an_impossible_spacing_beside_tiff_is_told(tmp_path, spacing):
+    """A prepared store would hold slices of nothing."""
+    folder = _pictures(tmp_path, ".tif", ["red", "green", "blue"])
+    for image in (folder / "imagesTr").glob("*.tif"):
+        image.with_name(image.name.replace("_0000.tif", ".json")).write_text(f'{{"spacing": {spacing}}}')
+    with pytest.raises(UserError, match="spacing that is not above 0"):
+        read_dataset(folder)
+
+
+def test_a_set_without_images_is_told_by_its_layout(nnunet_set, decathlon_set):
+    """Users of the Decathlon's layout would look for files of nnU-Net's names."""
+    folder = nnunet_set()
+    for image in (folder / "imagesTr").iterdir():
+        image.rename(image.with_name(image.name.replace("_000", "_")))
+    with pytest.raises(UserError, match="imagesTr holds no .nii.gz image named CASE_0000.nii.gz"):
+        read_dataset(folder)
+    folder = decathlon_set()
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "training": []}))
+    with pytest.raises(UserError, match='"training" in dataset.json lists none'):
+        read_dataset(folder)

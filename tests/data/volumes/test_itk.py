@@ -109,3 +109,12 @@ def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         ItkSource(tmp_path / "a.nrrd").open()
     assert ItkSource(tmp_path / "a.nrrd").files == {f"{tmp_path.name}/a.nrrd": tmp_path / "a.nrrd"}
+
+
+@pytest.mark.parametrize("ending", [".MHA", ".Mhd"])
+def test_an_ending_in_capitals_is_to_be_renamed(tmp_path, ending):
+    """A sound file would be told as damaged, and be copied again for nothing."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.int16)), str(tmp_path / f"a{ending.lower()}"))
+    path = (tmp_path / f"a{ending.lower()}").rename(tmp_path / f"b{ending}")
+    with pytest.raises(UserError, match=f"rename it to {ending.lower()}"):
+        source_of(path).open()

@@ -1,5 +1,7 @@
 """Tests of synthmed.data.volumes.pictures and picture_files."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +168,20 @@ def test_what_is_no_picture_is_told(tmp_path, name, message):
     (tmp_path / "b.png").write_text("no picture")
     with pytest.raises(UserError, match=message):
         source_of(tmp_path / name).open()
+
+
+def test_an_orientation_that_is_not_applied_is_no_damage(tmp_path):
+    """A user would download a sound picture again and again."""
+    path = tmp_path / "a.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((6, 8, 3), np.uint16), isVector=True), str(path))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = path.read_bytes()
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    # Behind the signature (8 bytes) and the header's chunk (25).
+    path.write_bytes(data[:33] + chunk + data[33:])
+    assert picture_header(path).orientation == 6
+    with pytest.raises(UserError, match="save it turned upright") as caught:
+        _voxels(path)
+    assert "damaged" not in str(caught.value)
