@@ -89,10 +89,12 @@ def _images(choice: Choice, channels: tuple[str, ...], name: str) -> tuple[Sourc
 
 
 def _source(series: Series, name: str, grid: Geometry | None) -> SeriesSource | RefusedSource:
-    if series.error is not None:
-        path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
-        return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
-    return SeriesSource(series.path, name, series.slices, grid)
+    return _refused(series) if series.stack is None else SeriesSource(series.path, name, series.stack, grid)
+
+
+def _refused(series: Series) -> RefusedSource:
+    path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
+    return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
 
 
 def _classes(studies: list[Study], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -155,8 +157,10 @@ def _label(choice: Choice, name: str, values: dict[str, int]) -> tuple[Source | 
                 return RefusedSource(label.path, reason), unused
             table.append((number, value))
         tables.append((label.kind, label.path, tuple(table)))
-    image = next((one for one in chosen if one.stack is not None), chosen[0])
-    return LabelSource(used[0].path, f"{name}/labels", tuple(tables), image.slices, image.path), unused
+    grid = next((one.stack for one in chosen if one.stack is not None), None)
+    if grid is None:
+        return _refused(chosen[0]), unused
+    return LabelSource(used[0].path, f"{name}/labels", tuple(tables), grid), unused
 
 
 def _belongs(label: LabelObject, chosen: list[Series], study: Study) -> bool | str:
