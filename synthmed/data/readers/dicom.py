@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 from synthmed.data.dicom.channels import COLOURS, MEND, Choice, choose_channels
-from synthmed.data.dicom.headers import holds_dicom, read_headers
+from synthmed.data.dicom.headers import Header, holds_dicom, read_headers
 from synthmed.data.dicom.labels import LabelObject, LabelSource
 from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
 from synthmed.data.dicom.series import RefusedSource, SeriesSource
-from synthmed.data.dicom.study import Series, Study, studies_of
+from synthmed.data.dicom.study import LABELS, Series, Study, studies_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
 from synthmed.data.schema import IGNORE, Geometry
 from synthmed.data.volumes import Source
@@ -64,7 +64,7 @@ class DicomReader:
             label_values=tuple(range(len(classes))) if labelled else (0,),
             cases=sorted(cases, key=lambda case: case.case),
             modalities=("picture",) * 3 if colour else _modalities(choices),
-            notes=_notes(studies, choices, labelled, classes, left_labels),
+            notes=(*_strays(headers, studies), *_notes(studies, choices, labelled, classes, left_labels)),
             labelled=labelled,
         )
 
@@ -174,6 +174,13 @@ def _belongs(label: LabelObject, chosen: list[Series], study: Study) -> bool | s
     if not on_chosen and label.series & {one.uid for group in study.groups for one in group}:
         return False
     return "is of another frame of reference than the images of its study: remove it or add the series it was drawn on"
+
+
+def _strays(headers: list[Header], studies: list[Study]) -> tuple[str, ...]:
+    """Return what to say of label objects whose study has no images here."""
+    known = {study.uid for study in studies}
+    count = sum(header.modality in LABELS and header.study not in known for header in headers)
+    return (f"left out: {count} of the label objects, of studies whose images are not here",) if count else ()
 
 
 def _notes(
