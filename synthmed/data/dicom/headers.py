@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.slices import Slice, slices_of, text, whole
+from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS
 from synthmed.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # Enough to know a folder by, few enough that a tree of a million files is known as quickly.
 _PROBED_IN_FOLDER, _PROBED = 3, 48
-_PICTURES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_OTHERS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
 
 PERSONAL = (
     "PatientName",
@@ -114,7 +115,7 @@ def holds_dicom(folder: Path) -> bool:
             break
         for path in files[:_PROBED_IN_FOLDER]:
             probed += 1
-            if path.name.lower().endswith(_PICTURES):
+            if path.name.lower().endswith(_OTHERS):
                 others += 1
             elif is_dicom(path):
                 found += 1

@@ -13,8 +13,7 @@ from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.rtstruct import structure_voxels, structures
 from synthmed.data.dicom.segmentation import Voxels, segment_voxels, segments
 from synthmed.data.dicom.series import refuse_compression
-from synthmed.data.dicom.slices import Slice
-from synthmed.data.dicom.stack import Stack, stack
+from synthmed.data.dicom.stack import Stack
 from synthmed.data.schema import Geometry
 from synthmed.errors import UserError
 
@@ -95,15 +94,13 @@ class LabelSource:
         path: First of its files, for messages.
         name: Pseudonym of the study and "labels", "study-0123abcd/labels".
         objects: Kind and file of each object, and the label value of each structure by its number in it.
-        slices: Of the image on whose grid the label map is wanted.
-        image: File or folder of that image, for messages.
+        stack: The image on whose grid the label map is wanted.
     """
 
     path: Path
     name: str
     objects: tuple[tuple[Kind, Path, tuple[tuple[int, int], ...]], ...]
-    slices: tuple[Slice, ...]
-    image: Path
+    stack: Stack
 
     @property
     def files(self) -> dict[str, Path]:
@@ -120,7 +117,7 @@ class LabelVolume:
 
     Attributes:
         path: See `LabelSource.path`.
-        geometry: Of the image, uint8 or uint16.
+        geometry: Of the image, uint8.
         channels: 1.
     """
 
@@ -128,10 +125,8 @@ class LabelVolume:
         self.path = source.path
         self.channels = 1
         self._source = source
-        self._stack = stack(source.slices, source.image)
-        values = [value for _, _, table in source.objects for _, value in table]
-        self._type = np.uint8 if max(values, default=0) < 256 else np.uint16
-        self.geometry: Geometry = self._stack.geometry.model_copy(update={"dtype": np.dtype(self._type).name})
+        self._stack = source.stack
+        self.geometry: Geometry = self._stack.geometry.model_copy(update={"dtype": "uint8"})
 
     def voxels(self) -> np.ndarray:
         """Return the label values `[X, Y, Z, 1]`; where structures overlap, the smaller one is shown.
@@ -141,17 +136,19 @@ class LabelVolume:
         Raises:
             UserError: If a file is damaged or does not lie on the image's grid.
         """
-        sizes: Counter[int] = Counter()
-        for value, voxels in self._structures():
+        wanted = {value for _, _, table in self._source.objects for _, value in table}
+        sizes: Counter[int] = Counter(wanted)
+        # One alone overlaps none, so that its size, for which its file is read once more, does not matter.
+        for value, voxels in self._structures() if len(wanted) > 1 else ():
             sizes[value] += len(voxels)
         # Ranks are painted instead of values: the larger rank, the smaller structure, wins in whatever order it comes.
         ranked = [0, *sorted(sizes, key=lambda value: (-sizes[value], value))]
         rank = {value: number for number, value in enumerate(ranked)}
-        painted = np.zeros(self.geometry.shape, self._type)
+        painted = np.zeros(self.geometry.shape, np.uint8)
         for value, voxels in self._structures():
             where = tuple(voxels.T)
             painted[where] = np.maximum(painted[where], rank[value])
-        return np.array(ranked, self._type)[painted][..., None]
+        return np.array(ranked, np.uint8)[painted][..., None]
 
     def _structures(self) -> Iterator[Voxels]:
         for kind, path, table in self._source.objects:
@@ -164,7 +161,7 @@ def _valued(kind: Kind, path: Path, values: dict[int, int], image: Stack) -> Ite
     try:
         with quiet():
             if kind == "SEG":
-                refuse_compression(path, path)
+                refuse_compression(dataset.file_meta.TransferSyntaxUID, path)
             for number, voxels in reader(dataset, path, image):
                 if number in values:
                     yield values[number], voxels

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthmed.data.dicom.slices import part
 from synthmed.data.dicom.stack import Stack
 from synthmed.errors import UserError
 
@@ -57,7 +58,7 @@ def segment_voxels(dataset: "Dataset", path: Path, image: Stack) -> Iterator[Vox
             for number in np.unique(pixels[pixels > 0]).tolist():
                 yield number, _placed(pixels == number, place, path, image)
         else:
-            item = _part(own, shared, "SegmentIdentificationSequence")
+            item = part(own, shared, "SegmentIdentificationSequence")
             if item is None:
                 raise UserError(f"{path} does not say to which segment a frame belongs: export it again")
             yield int(item.ReferencedSegmentNumber), _placed(2 * pixels.astype(np.int64) >= full, place, path, image)
@@ -80,16 +81,11 @@ def _frames(dataset: "Dataset") -> Iterator[np.ndarray]:
         yield taken[begin % 8 : begin % 8 + size].reshape(shape)
 
 
-def _part(own: Any, shared: Any, name: str) -> Any:
-    found = own.get(name) or shared.get(name)
-    return found[0] if found else None
-
-
 def _frame_to_voxel(own: Any, shared: Any, path: Path, image: Stack) -> np.ndarray:
     """Return the 4 x 4 matrix from (column, row, 0, 1) of a frame to voxel indices of the image."""
-    place = _part(own, shared, "PlanePositionSequence")
-    turn = _part(own, shared, "PlaneOrientationSequence")
-    measures = _part(own, shared, "PixelMeasuresSequence")
+    place = part(own, shared, "PlanePositionSequence")
+    turn = part(own, shared, "PlaneOrientationSequence")
+    measures = part(own, shared, "PixelMeasuresSequence")
     if place is None or turn is None or measures is None:
         raise UserError(f"{path} does not say where a frame lies (position, orientation, spacing): export it again")
     turned = np.array(turn.ImageOrientationPatient, np.float64)

@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.slices import Slice
-from synthmed.data.dicom.stack import Stack, stack
+from synthmed.data.dicom.stack import Stack
 from synthmed.data.schema import Geometry
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.extras import install_hint
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,19 @@ class SeriesSource:
     Attributes:
         path: Its folder, or its first file where other series are there too.
         name: Pseudonym of the study and name of the channel, "study-0123abcd/T1".
-        slices: Its slices in any order.
+        stack: Its slices as a volume.
         grid: Geometry of the case's first channel, on whose grid this one lies but for rounded numbers in its header.
     """
 
     path: Path
     name: str
-    slices: tuple[Slice, ...]
+    stack: Stack
     grid: Geometry | None = None
 
     @property
     def files(self) -> dict[str, Path]:
         """The files by their number in the order of slices; their own names may tell who the patient is."""
-        try:
-            ordered = stack(self.slices, self.path).slices
-        except UserError:
-            ordered = self.slices
-        paths = dict.fromkeys(one.path for one in ordered)
+        paths = dict.fromkeys(one.path for one in self.stack.slices)
         return {f"{self.name}/{number:04d}": path for number, path in enumerate(paths, start=1)}
 
     def open(self) -> "SeriesVolume":
@@ -74,14 +74,11 @@ class SeriesVolume:
         path: See `SeriesSource.path`.
         geometry: Where the volume lies.
         channels: 1, or 3 (red, green, blue) where the series is in colour.
-
-    Raises:
-        UserError: If the slices make no single volume.
     """
 
     def __init__(self, source: SeriesSource):
         self.path = source.path
-        self._stack: Stack = stack(source.slices, source.path)
+        self._stack = source.stack
         self.geometry: Geometry = self._stack.geometry
         if source.grid is not None:
             grid = {"affine": source.grid.affine, "zooms": source.grid.zooms}
@@ -129,8 +126,8 @@ def _frames(one: Slice, series: Path) -> np.ndarray:
 
     try:
         with quiet():
-            refuse_compression(one.path, series)
             dataset = pydicom.dcmread(one.path)
+            refuse_compression(dataset.file_meta.TransferSyntaxUID, series)
             if "PixelData" not in dataset:
                 decimals = next((name for name in ("FloatPixelData", "DoubleFloatPixelData") if name in dataset), None)
                 if decimals is not None:
@@ -153,12 +150,10 @@ def _frames(one: Slice, series: Path) -> np.ndarray:
     return pixels.reshape(-1, one.rows, one.columns, one.samples)
 
 
-def refuse_compression(path: Path, told: Path) -> None:
+def refuse_compression(syntax: "UID", told: Path) -> None:
     """Raise UserError, about `told`, where pixels are compressed in a way for which no decoder is installed."""
-    import pydicom
     from pydicom.pixels import get_decoder
 
-    syntax = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
         return
     try:

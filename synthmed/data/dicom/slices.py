@@ -64,6 +64,12 @@ def whole(value: Any, otherwise: int) -> int:
     return otherwise if value is None or value == "" else int(value)
 
 
+def part(own: Any, shared: Any, name: str) -> Any:
+    """Return the item of a functional group, a frame's own or that of all frames; None where it is missing."""
+    found = own.get(name) or shared.get(name)
+    return found[0] if found else None
+
+
 def _numbers(dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
     value = dataset.get(name) if dataset is not None else None
     if value is None or value == "":
@@ -98,19 +104,15 @@ def slices_of(dataset: Any, path: Path) -> tuple[Slice, ...]:
         raise UserError(f"{path} holds {frames} frames without the position of each: export it as single slices")
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
 
-    def part(own: Any, name: str) -> Any:
-        found = own.get(name) or shared.get(name)
-        return found[0] if found else None
-
     return tuple(
         _slice(
             dataset,
             path,
             number,
-            part(own, "PlanePositionSequence"),
-            part(own, "PlaneOrientationSequence"),
-            part(own, "PixelMeasuresSequence"),
-            part(own, "PixelValueTransformationSequence"),
+            part(own, shared, "PlanePositionSequence"),
+            part(own, shared, "PlaneOrientationSequence"),
+            part(own, shared, "PixelMeasuresSequence"),
+            part(own, shared, "PixelValueTransformationSequence"),
         )
         for number, own in enumerate(groups)
     )

@@ -43,13 +43,16 @@ def fetch(url: str, target: Path, *, md5: str, pause: float = PAUSE, progress: P
 
     Raises:
         UserError: If the address is no web address, the server refuses or cannot be reached, the disk is too small, or
-            the file is not what it should be; a wrong file is removed, a part of a file is kept.
+            the file is not what it should be; what was fetched is then removed, a part of a file and a file that was
+            there before are kept.
     """
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError(f"--url {url}: give a web address, as https://HOST/FILE.tar")
+    if not _is_address(url):
+        raise UserError(f"--url {url!r}: give a web address, as https://HOST/FILE.tar")
     if target.is_file():
-        _verify(target, target, md5, url)
+        found = _md5(target)
+        if found != md5:
+            mend = "move it away, or give its own MD5 with --md5"
+            raise UserError(f"{target} is there already and has the MD5 {found}, not {md5}: {mend}")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -70,9 +73,24 @@ def fetch(url: str, target: Path, *, md5: str, pause: float = PAUSE, progress: P
             kept = f"; {_size(part) >> 20} MiB are kept" if _size(part) else ""
             raise UserError(f"{url} cannot be fetched ({reason}){kept}: run the same command again to go on")
         time.sleep(pause * 2 ** max(idle - 1, 0))
-    _verify(part, target, md5, url)
+    found = _md5(part)
+    if found != md5:
+        part.unlink()
+        _note_of(part).unlink(missing_ok=True)
+        raise UserError(f"{target.name} from {url} has the MD5 {found}, not {md5}; removed it: fetch it again")
     part.rename(target)
     _note_of(part).unlink(missing_ok=True)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        # Asked for, a port that is none raises.
+        known = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:
+        return False
+    # http.client raises on these only when it is to send them.
+    return bool(known) and url.isascii() and url.isprintable() and " " not in url
 
 
 def _transfer(url: str, part: Path, progress: Progress) -> None:
@@ -137,10 +155,6 @@ def _check_space(part: Path, needed: int, url: str) -> None:
         )
 
 
-def _verify(path: Path, target: Path, md5: str, url: str) -> None:
+def _md5(path: Path) -> str:
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5:
-        path.unlink()
-        _note_of(path).unlink(missing_ok=True)
-        raise UserError(f"{target.name} from {url} has the MD5 {found}, not {md5}; removed it: fetch it again")
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -21,8 +21,8 @@ def get_dataset(
 ) -> Path:
     """Fetch and unpack a data set.
 
-    The archive lies beside the folder meanwhile and is removed at the end; it stays where unpacking failed for want of
-    space, and is then used again.
+    The archive lies beside the folder meanwhile and is removed at the end. It stays where unpacking failed, and is then
+    used again; one that was there before stays whatever happens.
 
     Args:
         offer: What to fetch.
@@ -45,8 +45,10 @@ def get_dataset(
     if len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
         raise UserError(f"--md5 {md5}: an MD5 sum has 32 hexadecimal digits")
     archive = out.parent / f"{offer.folder}.tar"
+    was_there = archive.is_file()
     fetch(url or offer.url, archive, md5=digest, pause=pause, progress=progress)
     with atomic_folder(out) as folder:
         unpack(archive, folder)
-    archive.unlink()
+    if not was_there:
+        archive.unlink()
     return out

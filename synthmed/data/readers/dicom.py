@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 from synthmed.data.dicom.channels import COLOURS, MEND, Choice, choose_channels
-from synthmed.data.dicom.headers import holds_dicom, read_headers
+from synthmed.data.dicom.headers import Header, holds_dicom, read_headers
 from synthmed.data.dicom.labels import LabelObject, LabelSource
 from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
 from synthmed.data.dicom.series import RefusedSource, SeriesSource
-from synthmed.data.dicom.study import Series, Study, studies_of
+from synthmed.data.dicom.study import LABELS, Series, Study, studies_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
 from synthmed.data.schema import IGNORE, Geometry
 from synthmed.data.volumes import Source
@@ -64,7 +64,7 @@ class DicomReader:
             label_values=tuple(range(len(classes))) if labelled else (0,),
             cases=sorted(cases, key=lambda case: case.case),
             modalities=("picture",) * 3 if colour else _modalities(choices),
-            notes=_notes(studies, choices, labelled, classes, left_labels),
+            notes=(*_strays(headers, studies), *_notes(studies, choices, labelled, classes, left_labels)),
             labelled=labelled,
         )
 
@@ -89,10 +89,12 @@ def _images(choice: Choice, channels: tuple[str, ...], name: str) -> tuple[Sourc
 
 
 def _source(series: Series, name: str, grid: Geometry | None) -> SeriesSource | RefusedSource:
-    if series.error is not None:
-        path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
-        return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
-    return SeriesSource(series.path, name, series.slices, grid)
+    return _refused(series) if series.stack is None else SeriesSource(series.path, name, series.stack, grid)
+
+
+def _refused(series: Series) -> RefusedSource:
+    path = next((one.path for one in series.slices if str(series.error).startswith(f"{one.path} ")), series.path)
+    return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
 
 
 def _classes(studies: list[Study], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -155,8 +157,10 @@ def _label(choice: Choice, name: str, values: dict[str, int]) -> tuple[Source | 
                 return RefusedSource(label.path, reason), unused
             table.append((number, value))
         tables.append((label.kind, label.path, tuple(table)))
-    image = next((one for one in chosen if one.stack is not None), chosen[0])
-    return LabelSource(used[0].path, f"{name}/labels", tuple(tables), image.slices, image.path), unused
+    grid = next((one.stack for one in chosen if one.stack is not None), None)
+    if grid is None:
+        return _refused(chosen[0]), unused
+    return LabelSource(used[0].path, f"{name}/labels", tuple(tables), grid), unused
 
 
 def _belongs(label: LabelObject, chosen: list[Series], study: Study) -> bool | str:
@@ -170,6 +174,13 @@ def _belongs(label: LabelObject, chosen: list[Series], study: Study) -> bool | s
     if not on_chosen and label.series & {one.uid for group in study.groups for one in group}:
         return False
     return "is of another frame of reference than the images of its study: remove it or add the series it was drawn on"
+
+
+def _strays(headers: list[Header], studies: list[Study]) -> tuple[str, ...]:
+    """Return what to say of label objects whose study has no images here."""
+    known = {study.uid for study in studies}
+    count = sum(header.modality in LABELS and header.study not in known for header in headers)
+    return (f"left out: {count} of the label objects, of studies whose images are not here",) if count else ()
 
 
 def _notes(

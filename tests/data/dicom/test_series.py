@@ -142,6 +142,21 @@ def test_a_compression_that_cannot_be_read_names_its_mend(tmp_path, written, vox
         load_case(read_dataset(tmp_path).cases[0])
 
 
+def test_each_file_is_parsed_once_for_its_pixels(tmp_path, written, voxels, monkeypatch):
+    """A study of thousands of files on a network drive would take twice as long."""
+    import pydicom
+
+    pytest.importorskip("highdicom")
+    images = written.write_series(tmp_path / "i", voxels())
+    written.write_seg(tmp_path / "seg.dcm", images, {"a": voxels() > 400})
+    files = read_dataset(tmp_path).cases[0]
+    read, original = [], pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda path, **options: read.append(path) or original(path, **options))
+    case = load_case(files)
+    np.testing.assert_array_equal(case.labels, voxels() > 400)
+    assert sorted(read) == sorted([*images, tmp_path / "seg.dcm"])
+
+
 def test_enhanced_multi_frame(tmp_path, written, voxels):
     """Newer scanners write one file a series; its frames come in any order."""
     from pydicom.dataset import Dataset

@@ -158,6 +158,19 @@ def test_a_study_without_patient_id_is_told(tmp_path, written, voxels):
     assert any(note.startswith("no PatientID in 2 studies") for note in dataset.notes)
 
 
+def test_labels_without_their_images_are_told(tmp_path, written, voxels):
+    """A segmentation exported under another study's UID would be missing without a word."""
+    pytest.importorskip("highdicom")
+    written.write_series(tmp_path / "a", voxels())
+    others = written.write_series(tmp_path / "b", voxels(), study="other")
+    written.write_seg(tmp_path / "seg.dcm", others, {"a": voxels() > 400})
+    for path in others:
+        path.unlink()
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.cases) == 1 and not dataset.labelled
+    assert "left out: 1 of the label objects, of studies whose images are not here" in dataset.notes
+
+
 def test_repeated_and_empty_descriptions_are_numbered(tmp_path, written, voxels):
     """Two channels of one name could not be told apart in any table."""
     for number, description in enumerate(("T1", "T1", "", "FLAIR"), start=1):

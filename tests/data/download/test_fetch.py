@@ -82,6 +82,14 @@ def test_a_wrong_file_is_named_and_removed(site, tmp_path):
     assert left(tmp_path) == []
 
 
+def test_a_file_that_was_there_is_never_removed(site, tmp_path):
+    """Whoever brought 27 GB by other means would lose them to a wrong --md5."""
+    (tmp_path / "a.tar").write_bytes(CONTENT)
+    with pytest.raises(UserError, match=f"a.tar is there already and has the MD5 .*, not {'0' * 32}: move it away"):
+        fetch(site.url, tmp_path / "a.tar", md5="0" * 32, pause=0)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT and left(tmp_path) == ["a.tar"] and not site.asked
+
+
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (503, TRIES)])
 def test_a_refusal_is_told_and_only_a_busy_server_is_asked_again(site, tmp_path, status, tries):
     """The user would wait for an address that will never answer, or get a traceback."""
@@ -95,7 +103,15 @@ def test_no_network_is_told_in_one_line(site, tmp_path):
     """A machine behind a wall would show a traceback."""
     with pytest.raises(UserError, match="run the same command again"):
         fetch("http://127.0.0.1:9/none.tar", tmp_path / "a.tar", md5="0" * 32, pause=0)
-    for url in ("file:///etc/passwd", "ftp://host/a.tar", "nowhere"):
+    broken = (
+        "http://[bad",
+        "http://host:99999/a",
+        "http://host:x/a",
+        "http://host/a b",
+        "http://host/ä",
+        "http://h/\n",
+    )
+    for url in ("file:///etc/passwd", "ftp://host/a.tar", "nowhere", *broken):
         with pytest.raises(UserError, match="give a web address"):
             fetch(url, tmp_path / "a.tar", md5="0" * 32, pause=0)
 

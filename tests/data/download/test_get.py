@@ -37,6 +37,15 @@ def test_a_set_is_fetched_and_can_be_read(served, tmp_path, capsys, monkeypatch)
     assert code == 2 and "exists already" in err and len(served.asked) == 1
 
 
+def test_an_archive_that_was_there_is_used_and_stays(served, tmp_path, capsys, monkeypatch):
+    """Whoever brought the archive by other means would have to bring it again for the next machine."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Task04_Hippocampus.tar").write_bytes(served.content)
+    code, out, _ = run(capsys, "data", "get", "msd-hippocampus", "--md5", served.md5)
+    assert code == 0 and "written: Task04_Hippocampus" in out and not served.asked
+    assert (tmp_path / "Task04_Hippocampus.tar").read_bytes() == served.content
+
+
 def test_failures_leave_no_set_behind(served, tmp_path, capsys):
     """Half a data set would be prepared as a whole one."""
     get = ("data", "get", "msd-hippocampus", "--out", tmp_path / "new" / "set", "--url", served.url)
