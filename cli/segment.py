@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synthmed.errors import UserError
+from synthmed.files import check_resumable
 
 from .common import console, emit_json, json_option, progress
 from .segment_compare import command as compare_command
@@ -251,8 +252,7 @@ def _with_best_ratio(
         raise UserError("--ratio auto needs synthetic slices: give --synthetic DIR or --generator RUN")
     folder = search_folder(path)
     for taken in (path, folder):
-        if taken.is_file() or (taken.is_dir() and any(taken.iterdir()) and not resume):
-            raise UserError(f"{taken} exists already: add --resume to go on with it, or choose another --out")
+        check_resumable(taken, resume=resume)
     with progress("segment train --ratio auto") as report:
         choice = choose_ratio(store, folder, options, synthetic, steps=steps, progress=report)
     if not quiet:
@@ -264,16 +264,16 @@ def _with_best_ratio(
 
 
 def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
-    from synthmed.segmentation.train import unseen_patients
+    from synthmed.segmentation.train import unseen_cases
 
     record, lines = run.record, run.read_log()
     if not run.finished:
         raise UserError(f"stopped; {run.path} is saved: go on with `synthmed segment train --out {run.path} --resume`")
     validation = next((line["validation"] for line in reversed(lines) if "validation" in line), None)
     seconds = next((line["seconds"] for line in reversed(lines) if "seconds" in line), None)
-    unseen = unseen_patients(run)
+    unseen = unseen_cases(run)
     if as_json:
-        emit_json({"run": str(run.path), "validation": validation, "seconds": seconds, "unseen_patients": unseen})
+        emit_json({"run": str(run.path), "validation": validation, "seconds": seconds, "unseen_cases": unseen})
         return
     screen = console()
     real, synthetic = record.batch_parts
@@ -293,7 +293,7 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
         screen.print("note: no validation gave a Dice, so none is the best: predict uses the last weights")
     if unseen:
         screen.print(
-            f"note: the synthetic slices come from generators that saw {unseen} patients which this U-Net did not; "
-            "a fair comparison gives both the same patients"
+            f"note: the synthetic slices come from generators that saw {unseen} cases which this U-Net did not; "
+            "a fair comparison gives both the same"
         )
     screen.print(f"next: synthmed segment predict --model {run.path} INPUT --out predicted", soft_wrap=True)

@@ -50,7 +50,7 @@ def command(
     if out and out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {out}: choose a name that ends in .csv or .json")
     with progress("segment score") as report:
-        owners = find_patients(patients, reference)
+        owners = find_patients(patients, reference) if patients else None
         scores = score_folders(predicted, reference, tolerance=tolerance, patients=owners, progress=report)
     if out:
         write_scores(scores, out)

@@ -68,6 +68,17 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         raise
 
 
+def check_resumable(out: Path | str, *, resume: bool) -> None:
+    """Do nothing where `out` is free for a new run, or a folder to go on in.
+
+    Raises:
+        UserError: If it is a file, or a folder that holds something which is not to be resumed.
+    """
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not resume):
+        raise UserError(f"{out} exists already: add --resume to go on with it, or choose another --out")
+
+
 @contextmanager
 def hold(path: Path | str, told: str) -> Iterator[None]:
     """Hold the file at `path`, which is made if need be with its folder, against other processes until the block ends.

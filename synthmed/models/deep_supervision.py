@@ -42,7 +42,7 @@ class DeepSupervision(keras.layers.Layer):
         count: Supervised levels without full resolution.
 
     Input: what `UNet.features` returns for levels 1 to `count`. Output: float32 logits of each, with the rows and
-    columns of `coarse_labels` where the size of the slices is given.
+    columns of `coarse_labels`.
     """
 
     def __init__(self, classes: int, *, count: int, **kwargs):
@@ -58,11 +58,9 @@ class DeepSupervision(keras.layers.Layer):
         for head, shape in zip(self.heads, input_shape, strict=True):
             head.build(shape)
 
-    def call(self, features, *, size=None):
+    def call(self, features, *, size):
         """Apply the heads; `size` is rows and columns of the slices without padding."""
         found = [head(feature) for head, feature in zip(self.heads, features, strict=True)]
-        if size is None:
-            return found
         sides = [[_coarse_side(side, level) for side in size] for level in range(1, self.count + 1)]
         return [logits[:, :rows, :columns, :] for logits, (rows, columns) in zip(found, sides, strict=True)]
 

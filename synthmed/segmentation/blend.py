@@ -124,12 +124,12 @@ def fitting_slices(synthetic: SyntheticSet | GeneratedSlices, store: Store) -> S
 
 
 def refuse_leaks(where: Path, taught_by: set[str], store: Store) -> None:
-    """Do nothing where a model was taught by no patient that scores are taken on.
+    """Do nothing where a model was taught by no case that scores are taken on.
 
     Args:
         where: What came from the model, or the model.
-        taught_by: Content hashes of its training patients.
-        store: Whose validation and test patients count.
+        taught_by: Content hashes of its training cases.
+        store: Whose validation and test cases count.
 
     Raises:
         UserError: If it was.
@@ -139,7 +139,7 @@ def refuse_leaks(where: Path, taught_by: set[str], store: Store) -> None:
         leaked = taught_by & set(store.hashes(split))
         if leaked:
             raise UserError(
-                f"{where} comes from a model trained on {len(leaked)} of the {name} patients of {store.path}: "
+                f"{where} comes from a model trained on {len(leaked)} of the {name} cases of {store.path}: "
                 "scores would be too good; train one on this store's training patients"
             )
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from synthmed.data.schema import Split
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import write_json
+from synthmed.files import atomic_file, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.arms import (
     ARMS,
@@ -24,6 +24,7 @@ from synthmed.segmentation.arms import (
     refuse_equal_draws,
 )
 from synthmed.segmentation.blend import check_fits, fitting_slices
+from synthmed.segmentation.checks import checked
 from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.comparison import Comparison, conclude
 from synthmed.segmentation.options import SegmentOptions
@@ -157,7 +158,8 @@ def compare(
         },
     )
     write_json(out / RESULT, comparison.model_dump(mode="json"))
-    (out / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
+    with atomic_file(out / "comparison.md") as temporary:
+        temporary.write_text(comparison.markdown(), encoding="utf-8")
     return comparison
 
 
@@ -167,12 +169,7 @@ def check_compare_options(values: dict[str, Any]) -> CompareOptions:
     Raises:
         UserError: If an option has a wrong value.
     """
-    try:
-        return CompareOptions.model_validate({name: value for name, value in values.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"--{name} {first.get('input')}: {first['msg'].lower()}") from None
+    return checked(CompareOptions, values)
 
 
 def write_splits(store: Store, out: Path | str, options: CompareOptions) -> list[Path]:

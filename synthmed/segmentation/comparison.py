@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from synthmed import __version__
 from synthmed.segmentation.arms import Arm, ArmName
 from synthmed.segmentation.bootstrap import Interval, difference
-from synthmed.segmentation.score_table import Score, summarise
+from synthmed.segmentation.score_table import Score, average, summarise
 from synthmed.segmentation.store_scores import patient_dice
 
 FEW_PATIENTS = 8
@@ -149,22 +149,16 @@ def _result(
         name=arm.name,
         words=arm.words,
         trainings=len(repetitions),
-        dice=_average(mean.overall.dice for mean in means),
+        dice=average(mean.overall.dice for mean in means),
         spread=float(np.std(overall, ddof=1)) if len(overall) > 1 else None,
         classes={
-            name: _average(mean.dice for table in means for mean in table.classes if mean.name == name)
-            for name in names
+            name: average(mean.dice for table in means for mean in table.classes if mean.name == name) for name in names
         },
-        hd95=_average(mean.overall.hd95 for mean in means),
-        surface_dice=_average(mean.overall.surface_dice for mean in means),
+        hd95=average(mean.overall.hd95 for mean in means),
+        surface_dice=average(mean.overall.surface_dice for mean in means),
         gain=gain,
         share_of_oracle=gain.value / oracle.value if gain and oracle and oracle.value > 0 else None,
     )
-
-
-def _average(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def _page(comparison: Comparison) -> Iterable[str]:

@@ -38,9 +38,7 @@ def find_label_maps(path: Path | str) -> dict[str, Source]:
         raise UserError(f"{path} does not exist: give a label map or a folder of them")
     folder = path / "labelsTr" if (path / "labelsTr").is_dir() else path
     found: dict[str, Source] = {}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file() or ending_of(file.name) is None:
-            continue
+    for file in _image_files(folder):
         case = _case_name(file)
         if case in found:
             raise UserError(f"{file} and {found[case].path.name} are of one case: keep one of them")
@@ -51,13 +49,20 @@ def find_label_maps(path: Path | str) -> dict[str, Source]:
 
 
 def labelled_dataset(path: Path) -> Dataset | None:
-    """Return the data set in a folder where its reader finds label maps beside images; else None."""
+    """Return the data set in a folder where its reader finds label maps beside images; else None.
+
+    Raises:
+        UserError: Why its reader fails, where the folder holds no label files of its own either.
+    """
     if not path.is_dir() or (path / "labelsTr").is_dir():
         # Of the layouts with a description the label maps are enough, and their images may be elsewhere.
         return None
     try:
         dataset = read_dataset(path)
     except UserError:
+        # A folder of label maps alone need not be a data set.
+        if not _image_files(path):
+            raise
         return None
     return dataset if any(case.label for case in dataset.cases) else None
 
@@ -80,6 +85,12 @@ def read_label_map(source: Source) -> LabelMap:
     geometry = volume.geometry
     placed = None if isinstance(source, PictureSource) else np.asarray(geometry.affine)
     return LabelMap(values, geometry.zooms, placed)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Return the files of a folder whose names end as those of images do, sorted."""
+    files = (file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    return sorted(file for file in files if ending_of(file.name) is not None)
 
 
 def _case_name(path: Path) -> str:

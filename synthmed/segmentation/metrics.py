@@ -98,22 +98,6 @@ def surface_distances(predicted: np.ndarray, reference: np.ndarray, spacing: Seq
     return SurfaceDistances(_to(theirs, sides[kept])[mine], _to(mine, sides[kept])[theirs], diagonal)
 
 
-def hausdorff_95(predicted: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> float:
-    """Return the 95th percentile of the Hausdorff distance of two Boolean masks, in the unit of `spacing`.
-
-    NaN where both masks are empty, the image's diagonal where one is; see `surface_distances`.
-    """
-    return surface_distances(predicted, reference, spacing).hausdorff()
-
-
-def surface_dice(predicted: np.ndarray, reference: np.ndarray, spacing: Sequence[float], tolerance: float) -> float:
-    """Return the surface Dice of two Boolean masks at a tolerance in the unit of `spacing`, in 0..1.
-
-    NaN where both masks are empty, 0 where one is; see `surface_distances`.
-    """
-    return surface_distances(predicted, reference, spacing).surface_dice(tolerance)
-
-
 def _to(surface: np.ndarray, sides: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 

@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation
+from synthmed.segmentation.checks import checked
 from synthmed.segmentation.schedule import Blending
 
 DEFAULT_RATIO = 0.5
@@ -85,12 +85,4 @@ def check_options(values: dict[str, Any], *, begun: SegmentOptions | None = None
     Raises:
         UserError: If an option does not exist or has a wrong value.
     """
-    known = begun.model_dump() if begun else {}
-    try:
-        return SegmentOptions.model_validate(
-            known | {name: value for name, value in values.items() if value is not None}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise UserError(f"--{name} {first.get('input')}: {first['msg'].lower()}") from None
+    return checked(SegmentOptions, values, begun=begun)

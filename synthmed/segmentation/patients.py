@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from synthmed.data.readers import Dataset, read_dataset
 from synthmed.data.store import MANIFEST, read_manifest
 from synthmed.errors import UserError
 from synthmed.files import read_json
@@ -19,7 +20,7 @@ def find_patients(source: Path | str | None, reference: Path | str) -> dict[str,
         UserError: If `source` is neither.
     """
     if source is None:
-        return _of_dataset(Path(reference))
+        return known_patients(Path(reference), labelled_dataset(Path(reference)))
     source = Path(source)
     if (source / MANIFEST).is_file():
         return {case.case: case.patient for case in read_manifest(source).cases}
@@ -31,12 +32,17 @@ def find_patients(source: Path | str | None, reference: Path | str) -> dict[str,
     return content
 
 
-def _of_dataset(folder: Path) -> dict[str, str]:
-    from synthmed.data.readers import read_dataset
+def known_patients(folder: Path, dataset: Dataset | None) -> dict[str, str]:
+    """Return the patient of each case of what is scored against; nothing where nobody says.
 
-    # A folder of predictions or of label maps alone has images of nothing, and need not be a data set.
-    try:
-        dataset = read_dataset(folder) if (folder / "labelsTr").is_dir() else labelled_dataset(folder)
-    except UserError:
-        return {}
+    Args:
+        folder: Where it is.
+        dataset: What `labelled_dataset` found there.
+    """
+    if dataset is None and (folder / "labelsTr").is_dir():
+        try:
+            dataset = read_dataset(folder)
+        except UserError:
+            # The images of a data set with a description may be elsewhere; its label maps are enough.
+            return {}
     return {} if dataset is None else {case.case: case.patient for case in dataset.cases}

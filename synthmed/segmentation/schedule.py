@@ -4,9 +4,10 @@ import math
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from synthmed.errors import UserError
+from synthmed.segmentation.checks import checked
 
 
 class Blending(BaseModel):
@@ -60,14 +61,7 @@ def check_blending(values: dict[str, Any], *, begun: Blending | None = None) -> 
     Raises:
         UserError: If an option has a wrong value, or two do not go together.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        blending = Blending.model_validate((begun.model_dump() if begun else {}) | given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        flag = FLAGS.get(name, name.replace("_", "-"))
-        raise UserError(f"--{flag} {first.get('input')}: {first['msg'].lower()}") from None
+    blending = checked(Blending, values, begun=begun, flags=FLAGS)
     if blending.judge and blending.keep == 1:
         raise UserError("--filter-with says how to judge, but nothing is to be dropped: add --filter 0.5")
     return blending

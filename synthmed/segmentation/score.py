@@ -11,6 +11,7 @@ from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.label_maps import LabelMap, find_label_maps, labelled_dataset, read_label_map
 from synthmed.segmentation.metrics import dice, relative_volume_difference, surface_distances
+from synthmed.segmentation.patients import known_patients
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Mean, Score, Scores, summarise, write_scores
 from synthmed.segmentation.targets import Target, Targets, find_targets, targets_of
 
@@ -44,7 +45,7 @@ def score_folders(
         reference: The same, or a data set in any layout, whose label maps and class names are used. It may hold more
             cases.
         tolerance: Of the surface Dice, in mm (in elements for files that know no millimetres).
-        patients: Patient of each case; by default each case is a patient.
+        patients: Patient of each case; by default what the data set says, and else each case is a patient.
         progress: Told after each case.
 
     Returns:
@@ -63,12 +64,14 @@ def score_folders(
     else:
         references = {case.case: case.label for case in dataset.cases if case.label}
         targets = targets_of(dataset)
+    if patients is None:
+        patients = known_patients(Path(reference), dataset)
     pairs = _match(predictions, references, Path(reference))
     rows: list[Score] = []
     for number, (case, mine, theirs) in enumerate(pairs):
         report(number, len(pairs), case)
         found = score_case(case, mine, theirs, targets, tolerance=tolerance)
-        rows += [row.model_copy(update={"patient": (patients or {}).get(case, "")}) for row in found]
+        rows += [row.model_copy(update={"patient": patients.get(case, "")}) for row in found]
     report(len(pairs), len(pairs), "")
     return summarise(_with_absent(rows, targets), tolerance=tolerance)
 

@@ -1,6 +1,7 @@
 """Tables of scores: a row a case and class, means over patients, and how they are written."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,11 @@ def summarise(rows: list[Score], *, tolerance: float = DEFAULT_TOLERANCE) -> Sco
     classes = [_mean(name, [row for row in rows if row.label == label]) for label, name in labels.items()]
     overall = Mean(
         name="mean",
-        dice=_average([mean.dice for mean in classes]),
-        hd95=_average([mean.hd95 for mean in classes]),
-        surface_dice=_average([mean.surface_dice for mean in classes]),
-        volume_ml=_average([mean.volume_ml for mean in classes]),
-        volume_relative=_average([mean.volume_relative for mean in classes]),
+        dice=average([mean.dice for mean in classes]),
+        hd95=average([mean.hd95 for mean in classes]),
+        surface_dice=average([mean.surface_dice for mean in classes]),
+        volume_ml=average([mean.volume_ml for mean in classes]),
+        volume_relative=average([mean.volume_relative for mean in classes]),
         patients=len({row.patient or row.case for row in rows}),
         cases=len({row.case for row in rows}),
         absent=sum(mean.absent for mean in classes),
@@ -148,10 +149,11 @@ def _by_patient(rows: list[Score], values: list[float | None]) -> float | None:
     of_patient: dict[str, list[float | None]] = {}
     for row, value in zip(rows, values, strict=True):
         of_patient.setdefault(row.patient or row.case, []).append(value)
-    return _average([_average(own) for own in of_patient.values()])
+    return average([average(own) for own in of_patient.values()])
 
 
-def _average(values: list[float | None]) -> float | None:
+def average(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -11,7 +11,7 @@ from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import sha256_json
+from synthmed.files import check_resumable, sha256_json
 from synthmed.hardware import resolve_precision
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.blend import check_fits, fitting_slices, offered
@@ -53,7 +53,7 @@ def train(
     from synthmed.segmentation.loop import TrainingLoop
 
     out = Path(out)
-    _check_out(out, resume=resume)
+    check_resumable(out, resume=resume)
     store.require_labels()
     cases = training_cases(store, options.train_patients)
     used = _used_slices(store, cases, synthetic, options)
@@ -86,10 +86,10 @@ def training_cases(store: Store, patients: int | None) -> list[CaseRecord]:
     return [case for case in cases if case.case in kept]
 
 
-def unseen_patients(run: SegmentationRun) -> int:
-    """Return how many patients taught the generators of the run's synthetic slices but not its U-Net.
+def unseen_cases(run: SegmentationRun) -> int:
+    """Return how many cases taught the generators of the run's synthetic slices but not its U-Net.
 
-    Above 0, a comparison with a U-Net on the same real patients credits synthesis with what more patients gave.
+    Above 0, a comparison with a U-Net on the same real cases credits synthesis with what more of them gave.
     """
     synthetic = run.record.synthetic
     return len(set(synthetic.training_patients) - set(run.record.training_patients)) if synthetic else 0
@@ -189,11 +189,6 @@ def synthetic_record(synthetic: SyntheticSet | GeneratedSlices) -> SyntheticReco
         training_patients=tuple(sorted(synthetic.training_hashes)),
         hash=sha256_json(synthetic.sidecars),
     )
-
-
-def _check_out(out: Path, *, resume: bool) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not resume):
-        raise UserError(f"{out} exists already: add --resume to go on with it, or choose another --out")
 
 
 def _begun(out: Path, record: RunRecord) -> SegmentationRun | None:

@@ -12,6 +12,7 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.files import check_resumable
 from synthmed.progress import Progress, silent
 from synthmed.reporting.demo import BLENDED, REAL_ONLY, SHOWN, DemoResult
 from synthmed.segmentation.score import Scores
@@ -94,8 +95,7 @@ def run_demo(
     Raises:
         UserError: If `out` holds something and `resume` is not set, or the training was asked to stop.
     """
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} exists already: give --resume to go on with it, or choose another --out")
+    check_resumable(out, resume=resume)
     options = options or DemoOptions()
     story = _Story(progress or silent)
     dataset, generated = out / "phantom", out / "generated"

@@ -52,8 +52,8 @@ def test_sets_that_do_not_fit_are_refused_with_the_reason(store, write_synthetic
         "channels": {"channels": ["CT"]},
         "classes": {"classes": ["background", "other"]},
         "16x16": {"size": (16, 16)},
-        "test patients": {"training_patients": store.hashes("test")},
-        "validation patients": {"training_patients": store.training_hashes + store.hashes("val")},
+        "test cases": {"training_patients": store.hashes("test")},
+        "validation cases": {"training_patients": store.training_hashes + store.hashes("val")},
     }
     for number, (reason, changes) in enumerate(refused.items()):
         folder = write_synthetic(f"set{number}", **changes)

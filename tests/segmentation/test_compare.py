@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_refused(store, write_synthetic, tmp_path):
     with pytest.raises(UserError, match="--synthetic"):
         compare(store, tmp_path, CompareOptions(), TINY)
     leaky = SyntheticSet.open(write_synthetic(training_patients=store.hashes("test")))
-    with pytest.raises(UserError, match="test patients"):
+    with pytest.raises(UserError, match="of the test cases"):
         compare(store, tmp_path / "out", CompareOptions(arms=("blended",), ratio=0.5), TINY, synthetic=[leaky])
     with pytest.raises(UserError, match="once for each draw"):
         compare(store, tmp_path, CompareOptions(draws=3), TINY, synthetic=[leaky, leaky])

@@ -118,8 +118,8 @@ def test_an_error_of_the_generator_reaches_the_training(store):
         ({"channels": ()}, "channels none"),
         ({"classes": ("background", "other")}, "classes background, other"),
         ({"size": (16, 16)}, "16x16"),
-        ({"training_patients": "val"}, "validation patients"),
-        ({"training_patients": "test"}, "test patients"),
+        ({"training_patients": "val"}, "validation cases"),
+        ({"training_patients": "test"}, "test cases"),
     ],
 )
 def test_a_generator_that_does_not_fit_is_refused(store, changes, reason):

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import re
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
 
+from synthmed.data.readers import CaseFiles, Dataset, read_dataset
+from synthmed.data.volumes import source_of
 from synthmed.errors import UserError
+from synthmed.segmentation import label_maps
 from synthmed.segmentation.patients import find_patients
 from synthmed.segmentation.score import score_folders, write_scores
 
@@ -94,6 +98,39 @@ def test_a_patient_with_several_cases_counts_once(folders, tmp_path):
     with pytest.raises(UserError, match="no store"):
         find_patients(tmp_path, reference)
     assert find_patients(None, predicted) == {}
+
+
+def test_why_a_data_set_cannot_be_read_is_said(folders, tmp_path):
+    """A user would be told that there are no label maps, where one damaged file is what is wrong."""
+    (tmp_path / "other" / "anna").mkdir(parents=True)
+    (tmp_path / "other" / "anna" / "note.txt").write_text("no image")
+    with pytest.raises(UserError) as reason:
+        read_dataset(tmp_path / "other")
+    with pytest.raises(UserError, match=re.escape(str(reason.value))):
+        score_folders(folders[0], tmp_path / "other")
+
+
+def test_a_data_set_is_read_once_and_tells_its_patients(folders, tmp_path, monkeypatch):
+    """A user with thousands of cases would wait twice, or count a patient with two cases twice."""
+    read = []
+    cases = [
+        CaseFiles(case=case, patient="anna", images=(), label=source_of(folders[1] / "labelsTr" / f"{case}.nii.gz"))
+        for case in ("a", "b")
+    ]
+    known = Dataset(
+        path=tmp_path / "other",
+        name="x",
+        licence="",
+        layout="x",
+        channels=("t1",),
+        classes=("background", "organ"),
+        label_values=(0, 1),
+        cases=cases,
+    )
+    monkeypatch.setattr(label_maps, "read_dataset", lambda path: read.append(path) or known)
+    (tmp_path / "other").mkdir()
+    scores = score_folders(folders[0], tmp_path / "other")
+    assert (read, scores.overall.patients, scores.overall.cases) == ([tmp_path / "other"], 1, 2)
 
 
 def test_stores_and_data_sets_know_their_patients(store, phantom):

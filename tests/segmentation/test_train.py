@@ -14,7 +14,7 @@ from synthmed.segmentation.losses import frequency_weights
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.predict import predict
 from synthmed.segmentation.run import SegmentationRun
-from synthmed.segmentation.train import train, training_cases, unseen_patients
+from synthmed.segmentation.train import train, training_cases, unseen_cases
 
 TINY = {"steps": 7, "batch": 4, "width": 4, "levels": 2, "log_every": 3, "precision": "float32", "validate_every": 5}
 
@@ -139,7 +139,7 @@ def test_patients_are_nested_and_recorded(store, tmp_path, write_synthetic):
     assert set(record.training_patients) == draws[1]
     assert set(record.validation_patients) == set(store.hashes("val"))
     assert record.synthetic.slices == 5
-    assert unseen_patients(run) == 2
+    assert unseen_cases(run) == 2
 
 
 @pytest.mark.parametrize(
