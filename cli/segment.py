@@ -10,6 +10,7 @@ from synthmed.files import check_resumable
 
 from .common import console, emit_json, json_option, progress
 from .segment_compare import command as compare_command
+from .segment_compare import mirror_option
 from .segment_score import command as score_command
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ flips_option = click.option(
     type=click.Choice(["none", "columns", "rows", "both"]),
     default="none",
     show_default=True,
-    help="Average with the prediction of slices mirrored along these; for networks that were trained so.",
+    help="Average with the prediction of slices mirrored along these; for networks that were trained so (--mirror).",
 )
 
 
@@ -81,6 +82,7 @@ def command() -> None:
 @click.option("--deep-supervision/--no-deep-supervision", default=None, help="Train lower levels too.  [default: on]")
 @click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="Of rare classes.  [default: none]")
 @click.option("--context", type=int, metavar="N", help="See N neighbouring slices on each side.  [default: 0]")
+@mirror_option
 @click.option("--learning-rate", type=float, help="Highest learning rate of AdamW.  [default: 0.004]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Number format.  [default: auto]")
 @click.option("--train-patients", type=int, metavar="N", help="Use N training patients (nested: 5 within 10).")
@@ -113,6 +115,7 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
       synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
+    from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
@@ -132,6 +135,7 @@ def train_command(
         # The ratio of a run that has begun was found before it began; the search tries its own.
         values["ratio"] = None if begun else DEFAULT_RATIO
     values["blending"] = _blending(values, begun)
+    values["augmentation"] = with_mirror(values.pop("mirror"), begun.record.options.augmentation if begun else None)
     options = check_options(values, begun=begun.record.options if begun else None)
     if auto and begun:
         # What blends is given again with the same command, but has no part in a run whose answer was 0.

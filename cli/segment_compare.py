@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path)
 ARMS = "real,duplicated,blended,synthetic,oracle"
 
+mirror_option = click.option(
+    "--mirror",
+    type=click.Choice(["none", "columns", "rows", "both"]),
+    help="Mirror half of the slices along these in training, where sides do not matter.  [default: none]",
+)
+
 
 @click.command("compare")
 @click.option("--data", type=FOLDER, help="Store to compare on.  [default: prepared last here]")
@@ -47,6 +53,7 @@ ARMS = "real,duplicated,blended,synthetic,oracle"
 @click.option("--width", type=int, help="As segment train; one for all arms.")
 @click.option("--context", type=int, metavar="N", help="As segment train.  [default: 0]")
 @click.option("--class-weights", type=click.Choice(["none", "frequency"]), help="As segment train.  [default: none]")
+@mirror_option
 @click.option("--learning-rate", type=float, help="As segment train.  [default: 0.004]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="As segment train.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="First seed.  [default: 0]")
@@ -81,6 +88,7 @@ def command(
     from synthmed.data.store import Store, find_latest_store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation import compare
+    from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.options import check_options
     from synthmed.segmentation.schedule import check_blending
 
@@ -91,7 +99,14 @@ def command(
     blending = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling")}
     judge = values.pop("filter_with")
     blending |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
-    training = check_options({"blending": check_blending(blending), **{name: values.pop(name) for name in shared}})
+    augmentation = with_mirror(values.pop("mirror"))
+    training = check_options(
+        {
+            "blending": check_blending(blending),
+            "augmentation": augmentation,
+            **{name: values.pop(name) for name in shared},
+        }
+    )
     values["arms"] = tuple(part.strip() for part in values["arms"].split(",") if part.strip())
     options = compare.check_compare_options(values)
     store = Store.open(path)

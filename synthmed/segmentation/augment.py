@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthmed.segmentation.draws import Draws
+from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.recolour import recolour
 from synthmed.segmentation.warp import move
 
@@ -63,6 +64,19 @@ class Augmentation(BaseModel):
     gamma: float = Field(0.4, ge=0)
     gamma_inverted: float = Field(0.25, ge=0, le=1)
     noise: float = Field(0.15, ge=0)
+
+
+def with_mirror(mirror: Flips | None, begun: Augmentation | None = None) -> Augmentation | None:
+    """Return an augmentation that mirrors slices as told, or None where nothing is told.
+
+    Args:
+        mirror: Along what; None for what `begun` has.
+        begun: What all else is taken from; None for the defaults.
+    """
+    if mirror is None:
+        return begun
+    flips = {"flip_rows": mirror in ("rows", "both"), "flip_columns": mirror in ("columns", "both")}
+    return (begun or Augmentation()).model_copy(update=flips)
 
 
 def augment(

@@ -109,15 +109,35 @@ def load_predictor(
     batch: int | None = None,
     flips: Flips = "none",
 ) -> FlippedPredictor:
-    """Return what gives class probabilities `[n, H, W, K]` of a case's slices; for the arguments see `predict`."""
+    """Return what gives class probabilities `[n, H, W, K]` of a case's slices; for the arguments see `predict`.
+
+    Raises:
+        UserError: If the run was not trained on slices mirrored as `flips` asks.
+    """
     from keras.distribution import list_devices
 
     from synthmed.hardware import resolve_precision
     from synthmed.segmentation.inference import BATCH, SlicePredictor
 
+    refuse_untrained_flips(run, flips)
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     network = run.load(weights, policy=resolve_precision(precision, accelerator=accelerator))
     return FlippedPredictor(SlicePredictor(network, batch=batch or BATCH), flips)
+
+
+def refuse_untrained_flips(run: SegmentationRun, flips: Flips) -> None:
+    """Do nothing where a run was trained on slices mirrored as `flips` asks; on others it has no answer.
+
+    Raises:
+        UserError: If it was not.
+    """
+    trained = run.record.options.augmentation
+    for name, mirrored in (("rows", trained.flip_rows), ("columns", trained.flip_columns)):
+        if flips in (name, "both") and not mirrored:
+            raise UserError(
+                f"--flips {flips}: {run.path} never saw slices mirrored along {name}: leave it out, or train with "
+                f"`segment train --mirror {flips}`"
+            )
 
 
 def source_probabilities(probabilities: np.ndarray, placement: Placement) -> np.ndarray:

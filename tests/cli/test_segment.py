@@ -38,7 +38,7 @@ def call(capsys, *words):
 def test_train_predict_score(folder, tmp_path, monkeypatch, capsys, eager):
     """A user could not walk the road of the README: train without a word more, predict, score."""
     monkeypatch.chdir(folder)
-    code, out, err = call(capsys, "train", *QUICK)
+    code, out, err = call(capsys, "train", "--mirror", "both", *QUICK)
     assert (code, "validation Dice" in out) == (0, True), err
     assert "runs/00000-unet" in out
     code, out, _ = call(capsys, "train", "--out", "runs/00000-unet", "--resume", "--json")

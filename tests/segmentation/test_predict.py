@@ -13,6 +13,7 @@ from synthmed.data.restore import restore_labels
 from synthmed.data.slicing import prepare_case
 from synthmed.errors import UserError
 from synthmed.segmentation import predict as predicting
+from synthmed.segmentation.augment import Augmentation, with_mirror
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.postprocess import largest_components
@@ -25,7 +26,11 @@ from synthmed.segmentation.train import train
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     """Return a run that has learnt a little."""
-    options = check_options({"steps": 25, "batch": 8, "width": 8, "levels": 3, "learning_rate": 0.01, "average": 0.8})
+    mirrored = Augmentation(flip_rows=True, flip_columns=True)
+    options = check_options(
+        {"steps": 25, "batch": 8, "width": 8, "levels": 3, "learning_rate": 0.01, "average": 0.8}
+        | {"augmentation": mirrored}
+    )
     return train(store, tmp_path_factory.mktemp("run") / "unet", options)
 
 
@@ -86,6 +91,15 @@ def test_flips_and_largest_pieces_reach_the_files(run, store, tmp_path):
     (cleaned,) = predict(run, store.path, tmp_path / "cleaned", precision="float32", largest_component=True)
     plain, cleaned = (np.asarray(nibabel.load(one).dataobj) for one in (path, cleaned))
     np.testing.assert_array_equal(cleaned, largest_components(plain))
+
+
+def test_flips_that_a_network_never_saw_are_refused(run, store, tmp_path):
+    """A user's Dice of 0.87 becomes 0.05 without a word, since the network has no answer for mirrored slices."""
+    options = run.record.options.model_copy(update={"augmentation": with_mirror("columns")})
+    other = SegmentationRun(run.path, run.record.model_copy(update={"options": options}))
+    with pytest.raises(UserError, match="never saw slices mirrored along rows"):
+        predict(other, store.path, tmp_path / "flipped", flips="both")
+    assert predict(other, store.path, tmp_path / "columns", flips="columns")
 
 
 def test_a_case_does_not_depend_on_its_company(run, store):
