@@ -164,7 +164,7 @@ def command(
     assert out is not None, "refused above"
     with progress("prepare") as report, _kept_when_interrupted():
         store = prepare(source, out, **common, progress=report, say=_say)
-    _show(store, len(source.cases))
+    _show(store)
 
 
 def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
@@ -178,24 +178,21 @@ def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
 
 
 def _prepare_as_planned(dataset: Path, out: Path, plan: Path) -> None:
-    from synthmed.data.planfile import read_plan
     from synthmed.data.prepare import prepare_as_planned
-    from synthmed.data.readers import read_dataset
 
     with progress("prepare") as report, _kept_when_interrupted():
         store = prepare_as_planned(dataset, out, plan=plan, progress=report, say=_say)
-    _show(store, len(read_dataset(dataset, read_plan(plan)[0].read_options()).cases))
+    _show(store)
 
 
 def _prepare_unlabelled(dataset: Path, out: Path, beside: Path) -> None:
     from synthmed.data.prepare import prepare_unlabelled
-    from synthmed.data.readers import read_unlabelled
     from synthmed.data.store import Store
 
     labelled = Store.open(beside)
-    with progress("prepare") as report:
+    with progress("prepare") as report, _kept_when_interrupted():
         store = prepare_unlabelled(dataset, out, beside=labelled, progress=report, say=_say)
-    _show(store, len(read_unlabelled(dataset, labelled.manifest).cases))
+    _show(store)
 
 
 def _refuse_beside(context: click.Context, why: str, option: str) -> None:
@@ -220,11 +217,14 @@ def _say(line: str) -> None:
     console().print(line, soft_wrap=True)
 
 
-def _show(store: "Store", cases: int) -> None:
+def _show(store: "Store") -> None:
+    from synthmed.data.request import read_request
     from synthmed.data.summary import store_lines
 
+    request = read_request(store.path)
+    assert request is not None, "a store keeps what was asked for"
     screen = console()
-    for line in store_lines(store, cases_in_dataset=cases):
+    for line in store_lines(store, cases_in_dataset=len(request.cases)):
         screen.print(line, soft_wrap=True)
 
 

@@ -65,11 +65,6 @@ class ExplainedPlan:
     scalings: tuple[str, ...]
 
 
-def make_plan(fingerprint: Fingerprint, *, split: dict[str, Split], options: PlanOptions | None = None) -> Plan:
-    """Return a plan that fits a data set; see `explain_plan`."""
-    return explain_plan(fingerprint, split=split, options=options).plan
-
-
 def explain_plan(
     fingerprint: Fingerprint, *, split: dict[str, Split], options: PlanOptions | None = None
 ) -> ExplainedPlan:

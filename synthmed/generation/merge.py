@@ -8,12 +8,11 @@ from synthmed.data.readers import CaseFiles, Dataset, read_dataset
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.generation.realcases import file_names, write_real_case
+from synthmed.generation.writers import FOLDS
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
-
-FOLDS = 5
 
 
 def mergeable(path: Path, info: "BundleInfo", *, fmt: str, progress: Progress = silent) -> Dataset:
@@ -58,9 +57,10 @@ def merge(dataset: Dataset, folder: Path, *, progress: Progress = silent) -> Non
         UserError: If a real file cannot be read, or a real case has the name of a synthetic one.
     """
     synthetic = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir())
+    taken = set(synthetic)
     names = file_names(dataset)
     for number, case in enumerate(dataset.cases):
-        if names[case.case] in synthetic:
+        if names[case.case] in taken:
             raise UserError(f"{dataset.path} has a case named {case.case}, as a synthetic one is: use another --seed")
         write_real_case(case, dataset, folder, name=names[case.case])
         progress(number + 1, len(dataset.cases), f"real case {case.case}")

@@ -13,6 +13,7 @@ from synthmed.data.schema import Geometry
 from synthmed.data.volumes import NiftiSource, Source, Volume
 from synthmed.errors import UserError
 
+_CHECKSUM, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 _FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
 
 
@@ -33,7 +34,8 @@ def file_names(dataset: Dataset) -> dict[str, str]:
 def write_real_case(case: CaseFiles, dataset: Dataset, folder: Path, *, name: str) -> None:
     """Write a case's channels and label map with its own geometry.
 
-    A NIfTI file that needs no change is copied, unless its header holds words: they may name a patient. All files of
+    A NIfTI file that needs no change is copied, unless its header holds words: they may name a patient, as may the name
+    that gzip keeps of the file, which is left out. All files of
     the case get the geometry of its first channel, since nnU-Net refuses what differs in the last digit.
 
     Args:
@@ -54,7 +56,7 @@ def write_real_case(case: CaseFiles, dataset: Dataset, folder: Path, *, name: st
         ]
         number += volume.channels
         if volume.channels == 1 and _can_be_copied(source, volume, geometry):
-            shutil.copyfile(source.path, targets[0])
+            _copy(source.path, targets[0])
             continue
         voxels = volume.voxels()
         for channel, target in enumerate(targets):
@@ -86,7 +88,7 @@ def _write_label(case: CaseFiles, dataset: Dataset, geometry: Geometry, target: 
         table[dataset.ignore_value] = len(dataset.label_values)
     unchanged = all(value == index for value, index in table.items())
     if unchanged and volume.geometry.dtype == "uint8" and _can_be_copied(case.label, volume, geometry):
-        shutil.copyfile(case.label.path, target)
+        _copy(case.label.path, target)
         return
     values = volume.voxels()[..., 0]
     indices = np.zeros(values.shape, np.uint8)
@@ -103,9 +105,28 @@ def _write_label(case: CaseFiles, dataset: Dataset, geometry: Geometry, target: 
 def _can_be_copied(source: Source, volume: Volume, geometry: Geometry) -> bool:
     if not isinstance(source, NiftiSource) or not source.path.name.endswith(".nii.gz"):
         return False
-    own = volume.geometry
-    same_place = own.shape == geometry.shape and own.affine == geometry.affine and own.zooms == geometry.zooms
+    # Both of the header's places have to agree, for readers differ in which of them they use.
+    same_place = volume.geometry.model_copy(update={"dtype": geometry.dtype}) == geometry
     return same_place and _is_plain(source.path)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a gzip file without the name and the day of the file that was compressed, which its header keeps.
+
+    Source: RFC 1952, 2.3.
+    """
+    with path.open("rb") as given, target.open("wb") as made:
+        header = given.read(10)
+        flags = header[3]
+        if flags & _EXTRA:
+            given.read(int.from_bytes(given.read(2), "little"))
+        for text in (_NAME, _COMMENT):
+            while flags & text and given.read(1) not in (b"\0", b""):
+                pass
+        if flags & _CHECKSUM:
+            given.read(2)
+        made.write(header[:3] + bytes(5) + header[8:])
+        shutil.copyfileobj(given, made)
 
 
 def _is_plain(path: Path) -> bool:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from synthmed.data.fitting import assert_training, parse_rules
 from synthmed.data.foreground import hounsfield_counts
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
-from synthmed.data.plan import PlanOptions, explain_plan, make_plan
+from synthmed.data.plan import PlanOptions, explain_plan
 from synthmed.data.schema import Geometry, Plan, Scaling
 from synthmed.errors import UserError
 
@@ -42,6 +42,11 @@ def _set(cases: list[CaseFingerprint], *modalities: str) -> Fingerprint:
 
 
 SPLIT = {"a": "train", "b": "train", "c": "val", "d": "test"}
+
+
+def make_plan(found: Fingerprint, *, split: dict, options: PlanOptions | None = None) -> Plan:
+    """Return the plan without its reasons."""
+    return explain_plan(found, split=split, options=options).plan
 
 
 @pytest.mark.parametrize("modality", ["CT", "MRI", "picture", "other"])

@@ -102,6 +102,33 @@ def test_extensions_of_a_header_do_not_travel(written, tmp_path):
     assert all(b"DOE" not in gzip.decompress(path.read_bytes()) for path in out.rglob("*.nii.gz"))
 
 
+def test_the_name_that_gzip_keeps_does_not_travel(written, tmp_path):
+    """A renamed file still says what it was called when it was compressed: often the patient."""
+    image, label = nifti(tmp_path / "a.nii.gz"), nifti(tmp_path / "b.nii.gz", dtype=np.uint8)
+    for source in (image, label):
+        plain = gzip.compress(gzip.decompress(source.path.read_bytes()), mtime=1_500_000_000)
+        # RFC 1952: extra field, name, comment and a checksum of the header, in this order.
+        kept = b"\x08\0AB\x04\0DOE0" + b"DOE^JANE.nii\0" + b"DOE comments\0" + b"\1\2"
+        source.path.write_bytes(plain[:3] + bytes([2 | 4 | 8 | 16]) + plain[4:10] + kept + plain[10:])
+        assert nibabel.load(source.path).shape == SHAPE
+    out = written(CaseFiles("a", "a", (image,), label))
+    for path, source in ((out / "imagesTr" / "a_0000.nii.gz", image), (out / "labelsTr" / "a.nii.gz", label)):
+        assert b"DOE" not in path.read_bytes() and path.read_bytes()[4:8] == bytes(4)
+        assert gzip.decompress(path.read_bytes()) == gzip.decompress(source.path.read_bytes())
+
+
+def test_a_qform_of_another_channel_is_not_kept(written, tmp_path):
+    """Readers that go by the qform, as SimpleITK may, would find channels of one case at different places."""
+    first, second = nifti(tmp_path / "a.nii.gz"), nifti(tmp_path / "b.nii.gz", qform=0)
+    out = written(
+        CaseFiles("a", "a", (first, second), nifti(tmp_path / "c.nii.gz", dtype=np.uint8, qform=0)),
+        channels=("T1", "T2"),
+    )
+    found = [nibabel.load(path) for path in sorted(out.rglob("*.nii.gz"))]
+    assert len(found) == 3 and {int(image.header["qform_code"]) for image in found} == {1}
+    assert all(np.array_equal(image.get_qform(), found[0].get_qform()) for image in found)
+
+
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
 def test_itk_formats_become_nifti_at_their_place(written, tmp_path, ending):
     """SimpleITK, by which nnU-Net reads, would find the images elsewhere than in the files that the user has."""
