@@ -10,7 +10,7 @@ from synthmed.files import check_resumable
 
 from .common import console, emit_json, json_option, progress
 from .segment_compare import command as compare_command
-from .segment_compare import mirror_option
+from .segment_options import NO_JUDGE, Ratio, filter_with_option, flips_option, judge_of, mirror_option
 from .segment_score import command as score_command
 
 if TYPE_CHECKING:
@@ -23,23 +23,6 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
-flips_option = click.option(
-    "--flips",
-    type=click.Choice(["none", "columns", "rows", "both"]),
-    default="none",
-    show_default=True,
-    help="Average with the prediction of slices mirrored along these; for networks that were trained so (--mirror).",
-)
-
-
-class Ratio(click.ParamType):
-    """A number, or `auto`."""
-
-    name = "ratio"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return "auto" or a float."""
-        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
 @click.group()
@@ -72,7 +55,7 @@ def command() -> None:
 @click.option("--synthetic-weight", type=float, metavar="W", help="Weight of a synthetic slice in the loss; real: 1.")
 @click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="balanced: rare classes more often.")
 @click.option("--filter", "keep_share", type=float, metavar="SHARE", help="Keep the best SHARE of --synthetic.")
-@click.option("--filter-with", type=FOLDER, metavar="RUN", help="U-Net of the same patients, real only, as a judge.")
+@filter_with_option
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/NNNNN-unet]")
 @click.option("--steps", type=int, help="Gradient steps, whatever the ratio.  [default: 500]")
 @click.option("--batch", type=int, help="Slices a step, real and synthetic together.  [default: 32]")
@@ -107,8 +90,8 @@ def train_command(
     """Train a U-Net on a store's training patients, watching its validation patients.
 
     Ctrl-C saves and stops; --resume goes on exactly where it stopped. `--pretrain 0.5 --ratio 0` trains on synthetic
-    slices first and then on real ones. --filter judges label maps and distances by the training patients alone, and
-    with --filter-with RUN also whether that U-Net agrees with each label map.
+    slices first and then on real ones. --filter judges label maps, distances and whether a U-Net agrees with each label
+    map, by the training patients alone; it trains that U-Net first, in RUN-judge, unless --filter-with names one.
 
     \b
     Example:
@@ -117,6 +100,7 @@ def train_command(
     """
     from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
+    from synthmed.segmentation.judge import with_judge
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
@@ -134,6 +118,7 @@ def train_command(
     if auto:
         # The ratio of a run that has begun was found before it began; the search tries its own.
         values["ratio"] = None if begun else DEFAULT_RATIO
+    judged = values["filter_with"] != NO_JUDGE
     values["blending"] = _blending(values, begun)
     values["augmentation"] = with_mirror(values.pop("mirror"), begun.record.options.augmentation if begun else None)
     options = check_options(values, begun=begun.record.options if begun else None)
@@ -143,6 +128,9 @@ def train_command(
     store = _store(data, begun)
     blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
     path = out or next_run_path(RUNS, "unet")
+    if blended and judged and begun is None and options.blending.keep < 1 and not options.blending.judge:
+        with progress("segment train, judge of --filter") as report:
+            options = with_judge(store, path, options, progress=report)
     if auto and begun is None:
         options = _with_best_ratio(store, path, options, blended, steps=auto_steps, resume=resume, quiet=as_json)
     with progress("segment train") as report:
@@ -208,8 +196,7 @@ def _blending(values: dict[str, Any], begun: "SegmentationRun | None") -> "Blend
     from synthmed.segmentation.schedule import check_blending
 
     given = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling", "psi")}
-    judge = values.pop("filter_with")
-    given |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
+    given |= {"keep": values.pop("keep_share"), "judge": judge_of(values.pop("filter_with"))}
     return check_blending(given, begun=begun.record.options.blending if begun else None)
 
 

@@ -8,18 +8,13 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, progress
+from .segment_options import filter_with_option, judge_of, mirror_option
 
 if TYPE_CHECKING:
     from synthmed.segmentation.comparison import Comparison
 
 FOLDER = click.Path(path_type=Path)
 ARMS = "real,duplicated,blended,synthetic,oracle"
-
-mirror_option = click.option(
-    "--mirror",
-    type=click.Choice(["none", "columns", "rows", "both"]),
-    help="Mirror half of the slices along these in training, where sides do not matter.  [default: none]",
-)
 
 
 @click.command("compare")
@@ -39,7 +34,7 @@ mirror_option = click.option(
 @click.option("--synthetic-weight", type=float, metavar="W", help="As segment train.")
 @click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="As segment train, in all arms.")
 @click.option("--filter", "keep_share", type=float, metavar="SHARE", help="As segment train.")
-@click.option("--filter-with", type=FOLDER, metavar="RUN", help="As segment train.")
+@filter_with_option
 @click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each arm and draw.")
 @click.option("--draws", type=int, default=1, show_default=True, help="Different choices of the N training patients.")
 @click.option("--oracle-patients", type=int, metavar="N", help="More patients of the oracle.  [default: ratio x N]")
@@ -98,7 +93,8 @@ def command(
     shared = ("steps", "batch", "width", "context", "class_weights", "learning_rate", "precision", "seed")
     blending = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling")}
     judge = values.pop("filter_with")
-    blending |= {"keep": values.pop("keep_share"), "judge": str(judge) if judge else None}
+    blending |= {"keep": values.pop("keep_share"), "judge": judge_of(judge)}
+    values["judged"] = judge is None
     augmentation = with_mirror(values.pop("mirror"))
     training = check_options(
         {

@@ -27,14 +27,12 @@ class Recipe:
         generate: Options of `synthmed generate`.
         compare: Options of `synthmed segment compare`.
         masks: Whether a `cond` generator needs no mask generator of its own, since its label maps are real ones.
-        judge: Whether a U-Net trained on each draw's real slices judges the samples.
     """
 
     train: tuple[str, ...]
     generate: tuple[str, ...] = ()
     compare: tuple[str, ...] = ("--ratio", "1")
     masks: bool = False
-    judge: bool = False
 
 
 COND = ("--variant", "cond")
@@ -46,7 +44,7 @@ RECIPES = {
     "deformed-pretrain": Recipe(COND, DEFORMED, ("--ratio", "1", "--pretrain", "0.3"), masks=True),
     "deformed-fading": Recipe(COND, DEFORMED, ("--ratio", "2", "--ratio-end", "0"), masks=True),
     "deformed-quarter": Recipe(COND, DEFORMED, ("--ratio", "0.25"), masks=True),
-    "deformed-filter": Recipe(COND, DEFORMED, ("--ratio", "1", "--filter", "0.5"), masks=True, judge=True),
+    "deformed-filter": Recipe(COND, DEFORMED, ("--ratio", "1", "--filter", "0.5"), masks=True),
 }
 
 
@@ -96,10 +94,6 @@ def main(
         if not own.is_dir():
             synthmed(*prepare, "--split", splits / f"split-draw-{draw}.json", "--out", own)
         blending += ["--synthetic", slices_of(own, chosen, out, kimg=kimg, n=n)]
-        if chosen.judge:
-            judge = out / f"unet-{own.name}"
-            synthmed("segment", "train", "--data", own, "--steps", steps, "--batch", batch, "--out", judge, "--resume")
-            blending += ["--filter-with", judge]
     share_arms(out, comparison, f"compare-{patients}-")
     synthmed(
         *("segment", "compare", "--data", store, *size, *blending, *chosen.compare, "--arms", arms),

@@ -27,6 +27,7 @@ from synthmed.segmentation.blend import check_fits, fitting_slices
 from synthmed.segmentation.checks import checked
 from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.comparison import Comparison, conclude
+from synthmed.segmentation.judge import judged_by
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
@@ -51,6 +52,8 @@ class CompareOptions(BaseModel):
         flips: See `predict`.
         largest_component: See `predict`.
         tolerance: Of the surface Dice, mm.
+        judged: Whether the first real arm of each draw judges the samples where they are filtered and no other U-Net
+            is named as their judge.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +68,7 @@ class CompareOptions(BaseModel):
     flips: Flips = "none"
     largest_component: bool = False
     tolerance: float = Field(DEFAULT_TOLERANCE, ge=0)
+    judged: bool = True
 
 
 class Task(BaseModel):
@@ -226,6 +230,8 @@ def _train(
     report: Progress,
 ) -> SegmentationRun:
     arm, view = task.arm, drawn_store(store, task.draw)
+    if arm.name not in ("real", "oracle"):
+        training = _with_judge(task, out, options, training)
     blended = None
     if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
@@ -240,6 +246,14 @@ def _train(
     if not run.finished:
         raise UserError(f"stopped; {run.path} and all before it are saved: give the same command again to go on")
     return run
+
+
+def _with_judge(task: Task, out: Path, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
+    """Return the options with the judge of this draw: its first real arm, which is trained before all others."""
+    if training.blending.keep == 1 or training.blending.judge or not options.judged:
+        return training
+    real = task.model_copy(update={"arm": task.arm.model_copy(update={"name": "real"}), "seed": training.seed})
+    return judged_by(training, SegmentationRun.open(out / real.folder))
 
 
 def _knowledge(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticSet]) -> Iterator[str]:

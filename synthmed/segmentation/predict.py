@@ -156,10 +156,7 @@ def source_probabilities(probabilities: np.ndarray, placement: Placement) -> np.
 
 def averaged_labels(foregrounds: Iterable[np.ndarray]) -> np.ndarray:
     """Return class indices `[X, Y, Z]`, the likeliest by the mean of the `source_probabilities` of each network."""
-    total, count = 0.0, 0
-    for foreground in foregrounds:
-        total, count = total + foreground, count + 1
-    mean = total / count
+    mean = np.mean(list(foregrounds), axis=0)
     background = 1.0 - mean.sum(-1, keepdims=True)
     return np.ascontiguousarray(np.concatenate([background, mean], axis=-1).argmax(-1).astype(np.uint8))
 

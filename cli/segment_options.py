@@ -1,0 +1,39 @@
+"""Options that several commands of `synthmed segment` have."""
+
+from typing import Any
+
+import click
+
+flips_option = click.option(
+    "--flips",
+    type=click.Choice(["none", "columns", "rows", "both"]),
+    default="none",
+    show_default=True,
+    help="Average with the prediction of slices mirrored along these; for networks that were trained so (--mirror).",
+)
+NO_JUDGE = "none"
+filter_with_option = click.option(
+    "--filter-with",
+    metavar="RUN|none",
+    help="Judge of --filter: a U-Net of the same patients, real only.  [default: one is trained]",
+)
+mirror_option = click.option(
+    "--mirror",
+    type=click.Choice(["none", "columns", "rows", "both"]),
+    help="Mirror half of the slices along these in training, where sides do not matter.  [default: none]",
+)
+
+
+class Ratio(click.ParamType):
+    """A number, or `auto`."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return "auto" or a float."""
+        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
+
+
+def judge_of(filter_with: str | None) -> str | None:
+    """Return the folder that --filter-with names; None for none."""
+    return None if filter_with in (None, NO_JUDGE) else filter_with
