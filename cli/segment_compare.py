@@ -11,6 +11,8 @@ from .common import console, emit_json, json_option, progress
 from .segment_options import filter_with_option, judge_of, mirror_option
 
 if TYPE_CHECKING:
+    from synthmed.data.store import Store
+    from synthmed.segmentation.compare import CompareOptions
     from synthmed.segmentation.comparison import Comparison
 
 FOLDER = click.Path(path_type=Path)
@@ -113,10 +115,24 @@ def command(
     sets = [SyntheticSet.open(folder) for folder in synthetic]
     with progress("segment compare") as report:
         found = compare.compare(store, out, options, training, synthetic=sets, reference=reference, progress=report)
+    _draw(found, store, out, options, seed=training.seed)
     if as_json:
         emit_json(found.model_dump(mode="json"))
     else:
         _render(found, out)
+
+
+def _draw(found: "Comparison", store: "Store", out: Path, options: "CompareOptions", *, seed: int) -> None:
+    """Write what the first training of each arm predicts for some patients beside the reference."""
+    from synthmed.reporting.predictions import prediction_figure, typical_cases, write_predictions
+    from synthmed.segmentation.run import SegmentationRun
+    from synthmed.segmentation.store_scores import read_scores
+
+    runs = {arm.name: SegmentationRun.open(out / f"{arm.name}-{seed}") for arm in found.arms}
+    cases = typical_cases(store, read_scores(runs["real"]))
+    if cases:
+        figure = prediction_figure(store, cases, runs, flips=options.flips)
+        write_predictions(figure, out / "predictions.png")
 
 
 def _render(found: "Comparison", out: Path) -> None:
@@ -134,4 +150,4 @@ def _render(found: "Comparison", out: Path) -> None:
     for note in found.notes:
         screen.print(note, soft_wrap=True)
     screen.print(found.verdict, soft_wrap=True)
-    screen.print(f"comparison.md and comparison.json are in {out}", soft_wrap=True)
+    screen.print(f"comparison.md, comparison.json and predictions.png are in {out}", soft_wrap=True)

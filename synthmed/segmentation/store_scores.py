@@ -42,7 +42,7 @@ def kept_scores(
     path = run.path / SCORES
     kept = read_json(path) if path.is_file() else {}
     if kept.get("how") == how:
-        return [Score.model_validate(row) for row in kept["scores"]]
+        return read_scores(run)
     rows = score_store(
         run,
         store,
@@ -54,6 +54,11 @@ def kept_scores(
     )
     write_json(path, {"how": how, "scores": [row.model_dump() for row in rows]})
     return rows
+
+
+def read_scores(run: SegmentationRun) -> list[Score]:
+    """Return the scores that `kept_scores` left in a run's folder."""
+    return [Score.model_validate(row) for row in read_json(run.path / SCORES)["scores"]]
 
 
 def score_store(
