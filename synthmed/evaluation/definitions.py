@@ -59,8 +59,8 @@ _MEANINGS = {
         "Coverage",
         "higher",
         "",
-        "Share of held-out slices with a sample in their ball, which reaches to the fifth nearest held-out slice (Naeem "
-        "et al. 2020): like recall, but odd samples count for nothing.",
+        "Share of held-out slices with a sample in their ball, which reaches to the fifth nearest held-out slice "
+        "(Naeem et al. 2020): like recall, but odd samples count for nothing.",
     ),
     "ms_ssim": _Meaning(
         "MS-SSIM among samples",

@@ -86,7 +86,7 @@ def fidelity_sections(
         held_out: Slices of patients that neither generator nor space has seen, `[k, H, W, C]`.
         held_out_patients: Whose each of them is, `[k]`.
         space: Feature space; it is fitted here.
-        channels: Names for the report.
+        channels: Names for the report; without one for each, or where two are equal, they are numbered.
         seed: Of choices, directions and resampling.
 
     Returns:
@@ -96,7 +96,9 @@ def fidelity_sections(
         UserError: If a set has fewer than 10 slices, or slices of another shape or with numbers that are not finite.
     """
     _check({"synthetic": drawn, "training": training, "held-out": held_out})
-    names = tuple(channels or (f"channel {number}" for number in range(drawn.shape[3])))
+    names = tuple(channels or ())
+    if len(set(names)) != drawn.shape[3]:
+        names = tuple(f"channel {number}" for number in range(drawn.shape[3]))
     space.fit(training)
     random = np.random.default_rng(seed)
     same = min(len(drawn), len(training), MOST_SLICES)
@@ -156,12 +158,11 @@ def fidelity_sections(
 
 
 def _measure_features(first: _Set, real: _Set, seed: int) -> Values:
-    pair = first.features, real.features
-    units = {"drawn_units": first.units, "real_units": real.units}
-    manifold = manifold_figures(*pair, **units, seed=seed)
+    drawn, other, own, units = first.features, real.features, first.units, real.units
+    manifold = manifold_figures(drawn, other, drawn_units=own, real_units=units, seed=seed)
     return {
-        "frechet_distance": frechet_estimate(*pair, **units, seed=seed),
-        "kid": kernel_distance(*pair, **units, seed=seed),
+        "frechet_distance": frechet_estimate(drawn, other, drawn_units=own, real_units=units, seed=seed),
+        "kid": kernel_distance(drawn, other, drawn_units=own, real_units=units, seed=seed),
         "precision": manifold.precision,
         "recall": manifold.recall,
         "density": manifold.density,
