@@ -1,5 +1,7 @@
-"""A first judgement of a synthetic set against the store that it should resemble."""
+"""A judgement of a synthetic set against the store that it should resemble: all figures, a verdict, and pictures."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,55 +9,190 @@ from numpy.typing import NDArray
 
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.evaluation.adherence import Agreement, Segmenter, adherence_section, agreement
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.figures import Estimate, Figure, Section
+from synthmed.evaluation.masks import MaskComparison, MaskGroup, compare_masks
+from synthmed.evaluation.reference import Slices, check_fit, like, read_real, read_synthetic
+from synthmed.evaluation.result import About, Count, Evaluation, Means, Verdict
+from synthmed.evaluation.summary import summarise, warn
+from synthmed.progress import Say, unheard
 from synthmed.training.distance import sliced_wasserstein
 
-FEWEST = 10
-# A sample counts as suspiciously near where only this share of held-out real slices lies as near to a training slice.
-NEAR_QUANTILE = 0.01
-# Twice the share that chance gives, and a margin for small sets.
-COPY_SHARE = 0.05
+
+@dataclass(frozen=True)
+class Judgement:
+    """An evaluation with what its report draws.
+
+    Attributes:
+        evaluation: Every number.
+        drawn: The synthetic slices.
+        training: Training slices, as many.
+        held_out: Held-out slices.
+        maps: Mean occupancy of each foreground class, `[classes - 1, H, W]` by "synthetic", "training", "held_out".
+        adherence: Mean Dice of each synthetic slice, `[n]`; None without a segmenter.
+        fidelity: Curves and points; None for label maps alone.
+    """
+
+    evaluation: Evaluation
+    drawn: Slices
+    training: Slices
+    held_out: Slices
+    maps: dict[str, NDArray[np.float64]]
+    adherence: NDArray[np.float64] | None = None
+    fidelity: Any = None
 
 
-def evaluate(store: Store, synthetic: SyntheticSet, *, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    store: Store,
+    synthetic: SyntheticSet,
+    *,
+    segmenter: Segmenter | None = None,
+    segmenter_hash: str = "",
+    seed: int = 0,
+    say: Say = unheard,
+) -> Judgement:
     """Compare a synthetic set with the real slices of a store.
 
-    Held-out slices are those of the validation and test patients; every figure is given for them as well, so that it
-    has its floor beside it.
+    Held-out slices are those of the validation and test patients; every figure is given for training slices as well,
+    so that it has its floor beside it.
 
     Args:
         store: Real slices.
-        synthetic: Generated slices.
-        seed: Of random directions and subsets.
-
-    Returns:
-        Plain values: counts, `fidelity` and `memorisation` where the set has images, `masks`.
+        synthetic: Generated slices, or label maps alone.
+        segmenter: For the adherence of images to their label maps; trained on real slices of training patients.
+        segmenter_hash: What stands for it in the report.
+        seed: Of random subsets, directions and resamples.
+        say: Called with a line at each step.
 
     Raises:
         UserError: If the set does not fit the store, or either is too small.
     """
     store.require_labels()
-    _check(store, synthetic)
-    train = store.indices("train")
-    held_out = np.concatenate([store.indices("val"), store.indices("test")])
-    for name, count in (("synthetic", len(synthetic)), ("training", len(train)), ("held-out", len(held_out))):
-        if count < FEWEST:
-            raise UserError(f"there are {count} {name} slices, and distances need at least {FEWEST}: give more")
-    report: dict[str, Any] = {
-        "counts": {"synthetic": len(synthetic), "training": len(train), "held_out": len(held_out)},
-        "masks": _masks(store, train, held_out, synthetic.labels()),
-    }
-    if synthetic.channels:
-        drawn = coarse_vectors(synthetic.images())
-        real, other = (coarse_vectors(store.images(indices)) for indices in (train, held_out))
-        report["fidelity"] = {
-            "space": "slices averaged to 16 x 16",
-            "sliced_wasserstein": sliced_wasserstein(drawn, other, seed=seed),
-            "sliced_wasserstein_of_training_slices": sliced_wasserstein(real, other, seed=seed),
-        }
-        report["memorisation"] = memorisation(drawn, real, other)
-    return report
+    check_fit(store, synthetic)
+    say("reading slices")
+    drawn = read_synthetic(synthetic)
+    pictures = drawn.images is not None
+    held_out = read_real(store, held_out=True, images=pictures)
+    training = read_real(store, held_out=False, images=pictures)
+    # A floor has the same noise as the figure only with as many slices.
+    floor = like(training, len(drawn))
+    classes = tuple(store.classes)
+    about = About(
+        dataset=store.dataset,
+        store_hash=store.content_hash,
+        licence=store.licence,
+        models=tuple(sorted({str(sidecar["model_hash"]) for sidecar in synthetic.sidecars if "model_hash" in sidecar})),
+        variant="images" if pictures else "masks",
+        channels=synthetic.channels,
+        classes=classes,
+        size=store.size,
+        synthetic=_count(drawn),
+        training=_count(floor),
+        held_out=_count(held_out),
+        segmenter=segmenter_hash,
+        seed=seed,
+    )
+    sections: list[Section] = []
+    verdict, found = None, None
+    if pictures:
+        say("fidelity and diversity")
+        sections += _fidelity(drawn, floor, held_out, seed=seed)
+        say("adherence to label maps")
+        found = _adherence(segmenter, drawn, classes=classes)
+        sections.append(
+            adherence_section(found, _adherence(segmenter, held_out, classes=classes), classes=classes, seed=seed)
+        )
+        say("copies of training slices")
+        verdict = _audit(drawn, training, held_out)
+    say("label maps")
+    masks = compare_masks(
+        *(MaskGroup(one.labels, one.groups) for one in (drawn, floor, held_out)),
+        classes=classes,
+        spacing=store.spacing,
+        seed=seed,
+    )
+    told = tuple(_finite(section) for section in (*sections, *masks.sections))
+    evaluation = Evaluation(
+        about=about,
+        summary=summarise(about, told),
+        sections=told,
+        means=_means(masks),
+        audit=verdict,
+        warnings=(*warn(about, told), *_oddities(store, drawn, masks)),
+    )
+    adherence = None if found is None else found.mean
+    return Judgement(evaluation, drawn, floor, held_out, masks.maps, adherence=adherence)
+
+
+def _count(slices: Slices) -> Count:
+    return Count(slices=len(slices), units=slices.units)
+
+
+def _adherence(segmenter: Segmenter | None, slices: Slices, *, classes: tuple[str, ...]) -> Agreement | None:
+    if segmenter is None or slices.images is None:
+        return None
+    found = segmenter(slices.images)
+    return agreement(slices.labels, found, classes=len(classes), groups=slices.groups)
+
+
+def _finite(section: Section) -> Section:
+    """Return a section without the figures that could not be measured: they become notes."""
+    kept, notes = [], list(section.notes)
+    for figure in section.figures:
+        own = math.isfinite(figure.estimate.value)
+        if own and (figure.floor is None or math.isfinite(figure.floor.value)):
+            kept.append(figure)
+        else:
+            notes.append(f"{figure.label} could not be measured: the slices are too few or too much alike.")
+    return section.model_copy(update={"figures": tuple(kept), "notes": tuple(notes)})
+
+
+def _means(masks: MaskComparison) -> tuple[Means, ...]:
+    return tuple(
+        Means(label=f"{name}: {quantity}", **{kind: values[quantity] for kind, values in kinds.items()})
+        for name, kinds in masks.means.items()
+        for quantity in kinds["synthetic"]
+    )
+
+
+def _oddities(store: Store, drawn: Slices, masks: MaskComparison) -> list[str]:
+    """Return what is odd about the slices themselves."""
+    warnings = []
+    if masks.missing:
+        warnings.append(f"Too few slices show {', '.join(masks.missing)}: see the notes on label maps.")
+    if drawn.images is not None:
+        flat = int((np.ptp(drawn.images, axis=(1, 2)) < 1e-6).all(axis=-1).sum())
+        if flat:
+            warnings.append(f"{flat} of {len(drawn)} synthetic images are constant: their generator has failed.")
+    if store.plan.slices == "balanced":
+        warnings.append("The generator was offered slices of rare classes more often: shares of slices differ by that.")
+    return warnings
+
+
+FEATURES = "slices averaged to 16 x 16"
+NEAR_QUANTILE, COPY_SHARE = 0.01, 0.05
+
+
+def _fidelity(drawn: Slices, training: Slices, held_out: Slices, *, seed: int) -> list[Section]:
+    vectors = [coarse_vectors(one.images) for one in (drawn, training, held_out) if one.images is not None]
+    own, floor = (sliced_wasserstein(one, vectors[2], seed=seed) for one in vectors[:2])
+    figure = Figure(
+        name="sliced_wasserstein",
+        label="sliced Wasserstein distance",
+        estimate=Estimate(value=own),
+        floor=Estimate(value=floor),
+        better="lower",
+        definition="Sliced Wasserstein-1 distance to held-out slices (Rabin et al. 2011).",
+        space=FEATURES,
+    )
+    return [Section(name="fidelity", title="Fidelity", figures=(figure,))]
+
+
+def _audit(drawn: Slices, training: Slices, held_out: Slices) -> Verdict:
+    own, real, other = (coarse_vectors(one.images) for one in (drawn, training, held_out) if one.images is not None)
+    found = memorisation(own, real, other)
+    return Verdict(passed=found["passed"], words=found["verdict"])
 
 
 def memorisation(
@@ -90,52 +227,3 @@ def memorisation(
         "passed": passed,
         "verdict": verdict,
     }
-
-
-def _masks(
-    store: Store, train: NDArray[np.int64], held_out: NDArray[np.int64], labels: NDArray[np.uint8]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """For each class and set: the share of slices that show it, and its mean area in pixels where it is shown.
-
-    Slices with pixels whose class is not known are left out.
-    """
-    pixels = np.prod(store.size)
-    train, held_out = (indices[~store.slice_ignored[indices]] for indices in (train, held_out))
-    drawn = np.stack([(labels == number).sum(axis=(1, 2)) for number in range(len(store.classes))], axis=1)
-    groups = {"synthetic": drawn, "training": store.class_counts[train], "held_out": store.class_counts[held_out]}
-    report: dict[str, dict[str, dict[str, float]]] = {}
-    for number, name in enumerate(store.classes):
-        report[name] = {}
-        for group, counts in groups.items():
-            shown = counts[:, number] > 0
-            area = float(counts[shown, number].mean() / pixels) if shown.any() else 0.0
-            report[name][group] = {
-                "share_of_slices": float(shown.mean()) if len(shown) else 0.0,
-                "mean_area_share": area,
-            }
-    return report
-
-
-def _check(store: Store, synthetic: SyntheticSet) -> None:
-    if synthetic.classes != tuple(store.classes):
-        raise UserError(
-            f"{synthetic.folder} has the classes {', '.join(synthetic.classes)}, {store.path} has "
-            f"{', '.join(store.classes)}: compare it with the store that its generator was trained on"
-        )
-    if synthetic.channels and synthetic.channels != tuple(store.channels):
-        raise UserError(
-            f"{synthetic.folder} has the channels {', '.join(synthetic.channels)}, {store.path} has "
-            f"{', '.join(store.channels)}: compare it with the store that its generator was trained on"
-        )
-    size = synthetic.labels(np.array([0])).shape[1:]
-    if size != tuple(store.size):
-        raise UserError(
-            f"{synthetic.folder} has slices of {size[0]}x{size[1]}, {store.path} of {store.size[0]}x{store.size[1]}: "
-            "compare it with the store that its generator was trained on"
-        )
-    held_out = set(store.hashes("val")) | set(store.hashes("test"))
-    if held_out & synthetic.training_hashes:
-        raise UserError(
-            f"the generator of {synthetic.folder} was trained on patients that {store.path} keeps for validation or "
-            "test, so nothing is held out: compare it with the store that it was trained on"
-        )

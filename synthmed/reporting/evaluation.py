@@ -1,0 +1,155 @@
+"""The page of an evaluation: one file that shows every number of `metrics.json`, with pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthmed.data.pictures import class_colours, render, render_outlines, tile
+from synthmed.evaluation.evaluate import Judgement
+from synthmed.evaluation.figures import Figure, Section
+from synthmed.evaluation.reference import Slices
+from synthmed.evaluation.result import About, Evaluation
+from synthmed.evaluation.summary import standing
+from synthmed.reporting.figures import figure_uri, picture_uri, position_figure
+from synthmed.reporting.page import write_page
+
+MOST_SHOWN, COLUMNS = 20, 4
+MOST_PIXELS = 400_000
+"""Of one grid before it is enlarged: pictures are most of a report's size."""
+LONGEST_SIDE, SHORTEST_SIDE = 256, 96
+MOST_CLASSES = 8
+"""Classes whose position is drawn; figures are given for all."""
+_BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "floor": "Best is what the floor has."}
+
+
+def write_evaluation_report(path: Path, judgement: Judgement, *, closest: NDArray[np.uint8] | None = None) -> None:
+    """Write the page of an evaluation.
+
+    Args:
+        path: HTML file to write.
+        judgement: What was found.
+        closest: `(height, width, 3)` picture of the samples closest to training slices, each left of its nearest one.
+    """
+    evaluation = judgement.evaluation
+    random = np.random.default_rng(evaluation.about.seed)
+    drawn, real = (_grid(one, random, evaluation.about) for one in (judgement.drawn, judgement.held_out))
+    plots = _plots(judgement, closest)
+    write_page(
+        path,
+        "evaluation.html",
+        title=f"Synthetic {'label maps' if evaluation.about.variant == 'masks' else 'slices'} beside real ones: "
+        f"{evaluation.about.dataset}",
+        evaluation=evaluation,
+        about=evaluation.about,
+        audit=evaluation.audit,
+        drawn=drawn,
+        real=real,
+        shown=_shown(judgement.drawn),
+        legend=_legend(evaluation.about.classes),
+        sections=[_section(section, plots.get(section.name, [])) for section in evaluation.sections],
+        facts=_facts(evaluation.about),
+        glossary=_glossary(evaluation),
+    )
+
+
+def _section(section: Section, plots: list[dict[str, str]]) -> dict[str, Any]:
+    rows = [
+        {
+            "key": f"{section.name}.{figure.name}",
+            "figure": figure,
+            "standing": standing(figure),
+            "better": _BETTER[figure.better],
+        }
+        for figure in section.figures
+    ]
+    return {"title": section.title, "rows": rows, "notes": section.notes, "plots": plots}
+
+
+def _plots(judgement: Judgement, closest: NDArray[np.uint8] | None) -> dict[str, list[dict[str, str]]]:
+    """Return the plots that belong under each section, by its name."""
+    names = judgement.evaluation.about.classes[1:]
+    plots: dict[str, list[dict[str, str]]] = {}
+    if names:
+        shown = {kind: maps[:MOST_CLASSES] for kind, maps in judgement.maps.items()}
+        more = f" The first {MOST_CLASSES} classes." if len(names) > MOST_CLASSES else ""
+        plots["masks_place"] = [
+            {
+                "uri": figure_uri(position_figure(shown, names[:MOST_CLASSES])),
+                "alt": "Maps of where each class lies in held-out real and in synthetic slices, and their difference",
+                "caption": "Share of the slices showing a class in which a pixel belongs to it; at the right, where "
+                f"synthetic slices show it more (purple) or less (orange) often than real ones.{more}",
+            }
+        ]
+    if closest is not None:
+        plots["memorisation"] = [
+            {
+                "uri": picture_uri(closest),
+                "alt": "Pairs of a synthetic slice and the training slice closest to it",
+                "caption": "The closest pairs: a synthetic slice at the left, its nearest training slice (real) at the "
+                "right. This picture shows training patients: treat it as their data.",
+            }
+        ]
+    return plots
+
+
+def _shown(slices: Slices) -> int:
+    _, height, width = slices.labels.shape
+    step = _step(slices)
+    channels = 1 if slices.images is None else slices.images.shape[-1]
+    room = MOST_PIXELS // (height * width * channels // step**2)
+    return int(np.clip(room, min(2, len(slices)), min(MOST_SHOWN, len(slices))))
+
+
+def _step(slices: Slices) -> int:
+    return -(-max(slices.labels.shape[1:]) // LONGEST_SIDE)
+
+
+def _grid(slices: Slices, random: np.random.Generator, about: About) -> str:
+    chosen = slices.take(np.sort(random.choice(len(slices), _shown(slices), replace=False)))
+    step = _step(slices)
+    labels = chosen.labels[:, ::step, ::step]
+    enlarge = max(1, -(-SHORTEST_SIDE // min(labels.shape[1:])))
+    if chosen.images is None:
+        pictures = render(None, labels.repeat(enlarge, axis=1).repeat(enlarge, axis=2))
+        panels = 1
+    else:
+        colour = about.channels == ("red", "green", "blue")
+        pictures = render_outlines(chosen.images[:, ::step, ::step], labels, enlarge=enlarge, colour=colour)
+        panels = 1 if colour else len(about.channels)
+    return picture_uri(tile(pictures, columns=max(1, COLUMNS // panels)))
+
+
+def _legend(classes: tuple[str, ...]) -> list[tuple[str, str]]:
+    colours = class_colours().round().astype(int)
+    return [(name, f"rgb({', '.join(map(str, colours[index]))})") for index, name in enumerate(classes) if index]
+
+
+def _facts(about: About) -> list[tuple[str, str]]:
+    facts = [
+        ("real data", f"{about.dataset} (licence: {about.licence or 'not told'})"),
+        ("store", about.store_hash),
+        ("generator", ", ".join(about.models) or "not told by the set"),
+        ("slices", f"{about.size[0]} x {about.size[1]}, classes {', '.join(about.classes)}"),
+        ("channels", ", ".join(about.channels) or "none: label maps alone"),
+    ]
+    for name, count, units in (
+        ("synthetic", about.synthetic, "cases"),
+        ("training (real)", about.training, "patients"),
+        ("held-out (real)", about.held_out, "patients"),
+    ):
+        facts.append((name, f"{count.slices:,} slices of {count.units:,} {units}"))
+    if about.space:
+        facts.append(("feature space", f"{about.space} ({about.space_identity})"))
+    if about.segmenter:
+        facts.append(("segmenter", about.segmenter))
+    return [*facts, ("seed", str(about.seed)), ("synthmed", about.version)]
+
+
+def _glossary(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return each definition once, with the figures that have it."""
+    found: dict[str, list[Figure]] = {}
+    for _, figure in evaluation.figures():
+        found.setdefault(figure.definition, []).append(figure)
+    return [(", ".join(one.label for one in figures), definition) for definition, figures in found.items()]
