@@ -10,6 +10,8 @@ import click
 from .common import console, emit_json, json_option, seed_option
 
 if TYPE_CHECKING:
+    from synthmed.data.store import Store
+    from synthmed.evaluation.adherence import Segmenter
     from synthmed.evaluation.result import Evaluation
 
 
@@ -58,8 +60,10 @@ def _say(line: str) -> None:
     click.echo(f"evaluate: {line}", err=True)
 
 
-def _judge(path: Path, store):
+def _judge(path: Path, store: Store) -> tuple[Segmenter, str]:
     """Return what finds classes in slices, and the hash of its weights."""
+    import numpy as np
+
     from synthmed.files import sha256_file
     from synthmed.segmentation.filter import check_segmenter
     from synthmed.segmentation.inference import SlicePredictor
@@ -75,8 +79,6 @@ def _judge(path: Path, store):
             predictor(images[first : first + 256]).argmax(-1).astype("uint8") for first in range(0, len(images), 256)
         ]
         return np.concatenate(blocks)
-
-    import numpy as np
 
     return find, sha256_file(run.weights("last"))
 

@@ -16,7 +16,7 @@ Segmenter = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 NAME, TITLE = "adherence", "Do images follow their label maps?"
 HOW = (
     "Not measured: it needs a segmenter trained on real slices of the same training patients. Train one with "
-    "`synthmed segment train --data STORE --out RUN` and give it as `--segmenter RUN`."
+    "synthmed segment train --data STORE --out RUN, and give it as --segmenter RUN."
 )
 _DEFINITION = (
     "Mean Dice between the label map and what a segmenter trained on real slices finds in the image, over slices where "

@@ -65,11 +65,11 @@ class Verdict(Record):
     """Of the audit for copies.
 
     Attributes:
-        passed: Whether no sign of copies was found.
+        passed: Whether no sign of copies was found; None where it could not be made.
         words: With the threshold.
     """
 
-    passed: bool
+    passed: bool | None
     words: str
 
 

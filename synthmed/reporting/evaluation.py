@@ -79,7 +79,7 @@ def _plots(judgement: Judgement, closest: NDArray[np.uint8] | None) -> dict[str,
                 "uri": figure_uri(position_figure(shown, names[:MOST_CLASSES])),
                 "alt": "Maps of where each class lies in held-out real and in synthetic slices, and their difference",
                 "caption": "Share of the slices showing a class in which a pixel belongs to it; at the right, where "
-                f"synthetic slices show it more (purple) or less (orange) often than real ones.{more}",
+                f"synthetic slices show it more (orange) or less (purple) often than real ones.{more}",
             }
         ]
     if closest is not None:

@@ -244,6 +244,6 @@ def _contact(found: dict[str, _Measured], index: int, name: str) -> Figure:
 
 
 def _key(index: int, name: str) -> str:
-    """Return a class as part of a key: its name in snake case, or its number where nothing is left of the name."""
-    key = "".join(sign if sign.isalnum() and sign.isascii() else "_" for sign in name.lower()).strip("_")
-    return key or f"class_{index}"
+    """Return a class as part of a key: its number, since names may differ by signs alone, and its name."""
+    words = "".join(sign if sign.isalnum() and sign.isascii() else " " for sign in name.lower()).split()
+    return "_".join([str(index), *words])
