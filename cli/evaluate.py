@@ -49,6 +49,7 @@ def command(real: Path, synthetic: Path, out: Path, segmenter: Path | None, seed
         judgement = evaluate(store, drawn, segmenter=judge, segmenter_hash=judge_hash, seed=seed, say=_say)
         report = judgement.evaluation.model_dump(mode="json")
         write_json(folder / "metrics.json", report)
+        judgement.audit.write(folder / "audit.json")
         write_evaluation_report(folder / "report.html", judgement)
     if as_json:
         emit_json(report)
@@ -101,6 +102,5 @@ def _print(evaluation: Evaluation, out: Path) -> None:
     screen.print(table)
     for line in (*evaluation.summary, *evaluation.warnings):
         screen.print(line)
-    if evaluation.audit:
-        screen.print(f"audit for copies: {evaluation.audit.words}")
+    screen.print(f"audit for copies: {evaluation.audit.sentence}")
     screen.print(f"report.html and metrics.json are in {out}")

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.evaluation.adherence import Agreement, Segmenter, adherence_section, agreement
-from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.distances import coarse_vectors
 from synthmed.evaluation.figures import Estimate, Figure, Section
 from synthmed.evaluation.masks import MaskComparison, MaskGroup, compare_masks
+from synthmed.evaluation.memorisation.audit import Audit, audit
 from synthmed.evaluation.reference import Slices, check_fit, like, read_real, read_synthetic
-from synthmed.evaluation.result import About, Count, Evaluation, Means, Verdict
+from synthmed.evaluation.result import About, Count, Evaluation, Means
 from synthmed.evaluation.summary import summarise, warn
 from synthmed.progress import Say, unheard
 from synthmed.training.distance import sliced_wasserstein
+
+PAIRS = 12
+"""Closest pairs that are kept for the report."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Judgement:
         held_out: Held-out slices.
         maps: Mean occupancy of each foreground class, `[classes - 1, H, W]` by "synthetic", "training", "held_out".
         adherence: Mean Dice of each synthetic slice, `[n]`; None without a segmenter.
+        audit: For copies, sample by sample.
+        closest: The samples closest to training slices, and for each its nearest one; None where nothing can be said.
         fidelity: Curves and points; None for label maps alone.
     """
 
@@ -39,6 +45,8 @@ class Judgement:
     training: Slices
     held_out: Slices
     maps: dict[str, NDArray[np.float64]]
+    audit: Audit
+    closest: tuple[Slices, Slices] | None = None
     adherence: NDArray[np.float64] | None = None
     fidelity: Any = None
 
@@ -94,7 +102,7 @@ def evaluate(
         seed=seed,
     )
     sections: list[Section] = []
-    verdict, found = None, None
+    found = None
     if pictures:
         say("fidelity and diversity")
         sections += _fidelity(drawn, floor, held_out, seed=seed)
@@ -103,8 +111,9 @@ def evaluate(
         sections.append(
             adherence_section(found, _adherence(segmenter, held_out, classes=classes), classes=classes, seed=seed)
         )
-        say("copies of training slices")
-        verdict = _audit(drawn, training, held_out)
+    say("copies of training slices")
+    audited = audit(store, drawn.images, drawn.labels, model_hash=",".join(about.models), seed=seed)
+    sections.append(audited.section)
     say("label maps")
     masks = compare_masks(
         *(MaskGroup(one.labels, one.groups) for one in (drawn, floor, held_out)),
@@ -118,11 +127,20 @@ def evaluate(
         summary=summarise(about, told),
         sections=told,
         means=_means(masks),
-        audit=verdict,
+        audit=audited.verdict,
         warnings=(*warn(about, told), *_oddities(store, drawn, masks)),
     )
     adherence = None if found is None else found.mean
-    return Judgement(evaluation, drawn, floor, held_out, masks.maps, adherence=adherence)
+    return Judgement(
+        evaluation,
+        drawn,
+        floor,
+        held_out,
+        masks.maps,
+        audit=audited,
+        closest=_closest(store, drawn, audited),
+        adherence=adherence,
+    )
 
 
 def _count(slices: Slices) -> Count:
@@ -134,6 +152,19 @@ def _adherence(segmenter: Segmenter | None, slices: Slices, *, classes: tuple[st
         return None
     found = segmenter(slices.images)
     return agreement(slices.labels, found, classes=len(classes), groups=slices.groups)
+
+
+def _closest(store: Store, drawn: Slices, audited: Audit) -> tuple[Slices, Slices] | None:
+    """Return the samples closest to training slices, copies first, and their nearest training slices."""
+    for finding in audited.findings:
+        nearest, copies = np.array(finding.nearest), np.array(finding.copies)
+        order = np.lexsort((np.array(finding.distance), ~copies))
+        chosen = order[nearest[order] >= 0][:PAIRS]
+        if len(chosen):
+            images = None if drawn.images is None else store.images(nearest[chosen])
+            real = Slices(images, store.labels(nearest[chosen]), np.arange(len(chosen)))
+            return drawn.take(chosen), real
+    return None
 
 
 def _finite(section: Section) -> Section:
@@ -171,7 +202,6 @@ def _oddities(store: Store, drawn: Slices, masks: MaskComparison) -> list[str]:
 
 
 FEATURES = "slices averaged to 16 x 16"
-NEAR_QUANTILE, COPY_SHARE = 0.01, 0.05
 
 
 def _fidelity(drawn: Slices, training: Slices, held_out: Slices, *, seed: int) -> list[Section]:
@@ -187,43 +217,3 @@ def _fidelity(drawn: Slices, training: Slices, held_out: Slices, *, seed: int) -
         space=FEATURES,
     )
     return [Section(name="fidelity", title="Fidelity", figures=(figure,))]
-
-
-def _audit(drawn: Slices, training: Slices, held_out: Slices) -> Verdict:
-    own, real, other = (coarse_vectors(one.images) for one in (drawn, training, held_out) if one.images is not None)
-    found = memorisation(own, real, other)
-    return Verdict(passed=found["passed"], words=found["verdict"])
-
-
-def memorisation(
-    drawn: NDArray[np.float32], training: NDArray[np.float32], held_out: NDArray[np.float32]
-) -> dict[str, Any]:
-    """Tell whether samples lie nearer to training slices than slices of other patients do.
-
-    Args:
-        drawn: `(n, features)` of the samples.
-        training: `(m, features)` of the training slices.
-        held_out: `(k, features)` of slices of patients that the generator has not seen.
-
-    Returns:
-        Threshold, shares below it, median distances, and a verdict in words.
-    """
-    own, floor = nearest_distances(drawn, training), nearest_distances(held_out, training)
-    threshold = float(np.quantile(floor, NEAR_QUANTILE))
-    share = float(np.mean(own <= threshold))
-    passed = share <= COPY_SHARE
-    verdict = (
-        f"no sign of copies: {share:.1%} of the samples are as near to a training slice as the nearest "
-        f"{NEAR_QUANTILE:.0%} of held-out slices; up to {COPY_SHARE:.0%} passes"
-        if passed
-        else f"copies are likely: {share:.1%} of the samples are as near to a training slice as only "
-        f"{NEAR_QUANTILE:.0%} of held-out slices are; up to {COPY_SHARE:.0%} passes"
-    )
-    return {
-        "threshold": threshold,
-        "share_nearer": share,
-        "median_distance": float(np.median(own)),
-        "median_distance_of_held_out": float(np.median(floor)),
-        "passed": passed,
-        "verdict": verdict,
-    }

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from synthmed import __version__
 from synthmed.evaluation.figures import Figure, Section
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 
 class Record(BaseModel):
@@ -61,18 +62,6 @@ class About(Record):
     version: str = __version__
 
 
-class Verdict(Record):
-    """Of the audit for copies.
-
-    Attributes:
-        passed: Whether no sign of copies was found; None where it could not be made.
-        words: With the threshold.
-    """
-
-    passed: bool | None
-    words: str
-
-
 class Selected(Record):
     """Which samples were chosen.
 
@@ -104,7 +93,7 @@ class Evaluation(Record):
         summary: In words.
         sections: The figures.
         means: Plain means of the label maps.
-        audit: Verdict on copies; None where none was made.
+        audit: Verdict on copies.
         selection: What `--select` chose; None without.
         warnings: What a reader must mind.
     """
@@ -113,7 +102,7 @@ class Evaluation(Record):
     summary: tuple[str, ...]
     sections: tuple[Section, ...]
     means: tuple[Means, ...] = ()
-    audit: Verdict | None = None
+    audit: Verdict
     selection: Selected | None = None
     warnings: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthmed.data.pictures import class_colours, render, render_outlines, tile
+from synthmed.data.pictures import GAP, class_colours, render, render_outlines, tile
 from synthmed.evaluation.evaluate import Judgement
 from synthmed.evaluation.figures import Figure, Section
 from synthmed.evaluation.reference import Slices
@@ -21,21 +21,21 @@ MOST_PIXELS = 400_000
 LONGEST_SIDE, SHORTEST_SIDE = 256, 96
 MOST_CLASSES = 8
 """Classes whose position is drawn; figures are given for all."""
+_RGB = ("red", "green", "blue")
 _BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "floor": "Best is what the floor has."}
 
 
-def write_evaluation_report(path: Path, judgement: Judgement, *, closest: NDArray[np.uint8] | None = None) -> None:
+def write_evaluation_report(path: Path, judgement: Judgement) -> None:
     """Write the page of an evaluation.
 
     Args:
         path: HTML file to write.
         judgement: What was found.
-        closest: `(height, width, 3)` picture of the samples closest to training slices, each left of its nearest one.
     """
     evaluation = judgement.evaluation
     random = np.random.default_rng(evaluation.about.seed)
     drawn, real = (_grid(one, random, evaluation.about) for one in (judgement.drawn, judgement.held_out))
-    plots = _plots(judgement, closest)
+    plots = _plots(judgement)
     write_page(
         path,
         "evaluation.html",
@@ -67,7 +67,7 @@ def _section(section: Section, plots: list[dict[str, str]]) -> dict[str, Any]:
     return {"title": section.title, "rows": rows, "notes": section.notes, "plots": plots}
 
 
-def _plots(judgement: Judgement, closest: NDArray[np.uint8] | None) -> dict[str, list[dict[str, str]]]:
+def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
     """Return the plots that belong under each section, by its name."""
     names = judgement.evaluation.about.classes[1:]
     plots: dict[str, list[dict[str, str]]] = {}
@@ -82,10 +82,10 @@ def _plots(judgement: Judgement, closest: NDArray[np.uint8] | None) -> dict[str,
                 f"synthetic slices show it more (orange) or less (purple) often than real ones.{more}",
             }
         ]
-    if closest is not None:
+    if judgement.closest is not None:
         plots["memorisation"] = [
             {
-                "uri": picture_uri(closest),
+                "uri": picture_uri(_pairs(*judgement.closest, judgement.evaluation.about)),
                 "alt": "Pairs of a synthetic slice and the training slice closest to it",
                 "caption": "The closest pairs: a synthetic slice at the left, its nearest training slice (real) at the "
                 "right. This picture shows training patients: treat it as their data.",
@@ -94,12 +94,23 @@ def _plots(judgement: Judgement, closest: NDArray[np.uint8] | None) -> dict[str,
     return plots
 
 
+def _pairs(drawn: Slices, real: Slices, about: About) -> NDArray[np.uint8]:
+    """Return a picture of samples, each left of its nearest training slice."""
+    count = min(len(drawn), max(2, _room(drawn) // 2))
+    left, right = (_pictures(one.take(np.arange(count)), about) for one in (drawn, real))
+    pairs = np.concatenate([left, np.full((*left.shape[:2], GAP, 3), 160, np.uint8), right], axis=2)
+    return tile(pairs, columns=max(1, COLUMNS // 2 // _panels(about)))
+
+
 def _shown(slices: Slices) -> int:
+    return int(np.clip(_room(slices), min(2, len(slices)), min(MOST_SHOWN, len(slices))))
+
+
+def _room(slices: Slices) -> int:
+    """Return how many slices fit into a picture."""
     _, height, width = slices.labels.shape
-    step = _step(slices)
     channels = 1 if slices.images is None else slices.images.shape[-1]
-    room = MOST_PIXELS // (height * width * channels // step**2)
-    return int(np.clip(room, min(2, len(slices)), min(MOST_SHOWN, len(slices))))
+    return MOST_PIXELS // (height * width * channels // _step(slices) ** 2)
 
 
 def _step(slices: Slices) -> int:
@@ -108,17 +119,22 @@ def _step(slices: Slices) -> int:
 
 def _grid(slices: Slices, random: np.random.Generator, about: About) -> str:
     chosen = slices.take(np.sort(random.choice(len(slices), _shown(slices), replace=False)))
-    step = _step(slices)
+    return picture_uri(tile(_pictures(chosen, about), columns=max(1, COLUMNS // _panels(about))))
+
+
+def _pictures(chosen: Slices, about: About) -> NDArray[np.uint8]:
+    """Return `(n, height, width, 3)` pictures of slices with the outlines of their labels, large enough to be seen."""
+    step = _step(chosen)
     labels = chosen.labels[:, ::step, ::step]
     enlarge = max(1, -(-SHORTEST_SIDE // min(labels.shape[1:])))
     if chosen.images is None:
-        pictures = render(None, labels.repeat(enlarge, axis=1).repeat(enlarge, axis=2))
-        panels = 1
-    else:
-        colour = about.channels == ("red", "green", "blue")
-        pictures = render_outlines(chosen.images[:, ::step, ::step], labels, enlarge=enlarge, colour=colour)
-        panels = 1 if colour else len(about.channels)
-    return picture_uri(tile(pictures, columns=max(1, COLUMNS // panels)))
+        return render(None, labels.repeat(enlarge, axis=1).repeat(enlarge, axis=2))
+    return render_outlines(chosen.images[:, ::step, ::step], labels, enlarge=enlarge, colour=about.channels == _RGB)
+
+
+def _panels(about: About) -> int:
+    """Return how many pictures stand side by side for a slice."""
+    return 1 if about.channels == _RGB else max(1, len(about.channels))
 
 
 def _legend(classes: tuple[str, ...]) -> list[tuple[str, str]]:

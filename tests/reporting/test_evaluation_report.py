@@ -8,8 +8,10 @@ import pytest
 
 from synthmed.evaluation.evaluate import Judgement
 from synthmed.evaluation.figures import Estimate, Figure, Section
+from synthmed.evaluation.memorisation.audit import Audit
+from synthmed.evaluation.memorisation.verdict import Verdict
 from synthmed.evaluation.reference import Slices
-from synthmed.evaluation.result import About, Count, Evaluation, Means, Selected, Verdict
+from synthmed.evaluation.result import About, Count, Evaluation, Means, Selected
 from synthmed.reporting.evaluation import write_evaluation_report
 
 CLASSES = ("background", "<core>", "rim")
@@ -61,12 +63,13 @@ def judgement(images=True, passed=True):
         summary=("So many slices.",),
         sections=sections,
         means=(Means(label="<core>: area", synthetic=0.123456789, training=12345.678, held_out=None),),
-        audit=Verdict(passed=passed, words="passed: no sign of copies" if passed else "failed: copies are likely"),
+        audit=Verdict(passed=passed, sentence="passed: no sign of copies" if passed else "failed: copies are likely"),
         selection=Selected(asked=5, kept=4, dropped={"copy": 2}),
         warnings=("Mind this.",),
     )
     maps = {kind: random.uniform(size=(2, 16, 12)) for kind in ("synthetic", "training", "held_out")}
-    return Judgement(evaluation, slices, slices, slices, maps)
+    audit = Audit(verdict=evaluation.audit, section=sections[0])
+    return Judgement(evaluation, slices, slices, slices, maps, audit=audit, closest=(slices, slices))
 
 
 class Page(HTMLParser):
@@ -95,9 +98,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def parsed(tmp_path, found, **options):
+def parsed(tmp_path, found):
     """Return the page and what it holds."""
-    write_evaluation_report(tmp_path / "report.html", found, **options)
+    write_evaluation_report(tmp_path / "report.html", found)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page()
     page.feed(text)
@@ -122,8 +125,7 @@ def test_the_page_shows_the_numbers_of_the_record(tmp_path):
 @pytest.mark.parametrize("images", [True, False])
 def test_the_page_stands_alone_and_can_be_read_by_everybody(tmp_path, images):
     """A report that is mailed on would show empty frames; one without words for its pictures excludes readers."""
-    closest = np.zeros((8, 8, 3), np.uint8) if images else None
-    text, page = parsed(tmp_path, judgement(images), closest=closest)
+    text, page = parsed(tmp_path, judgement(images))
     assert page.open == [] and page.mute == []
     assert page.addresses and all(address.startswith("data:image/") for address in page.addresses)
     assert "<script" not in text and not re.search(r"url\((?!['\"]?data:)|@import|https?://", text)
@@ -157,5 +159,5 @@ def test_large_slices_do_not_make_a_large_page(tmp_path):
         np.arange(12),
     )
     maps = {kind: np.zeros((2, 700, 600)) for kind in found.maps}
-    parsed(tmp_path, Judgement(found.evaluation, large, large, large, maps))
+    parsed(tmp_path, Judgement(found.evaluation, large, large, large, maps, audit=found.audit, closest=(large, large)))
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
