@@ -27,15 +27,25 @@ def command(real: Path, synthetic: Path, out: Path, seed: int, as_json: bool) ->
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.evaluation.evaluate import evaluate
+    from synthmed.evaluation.memorisation.audit import audit
     from synthmed.evaluation.pairs import nearest_pairs_picture
     from synthmed.files import atomic_folder, write_json
+    from synthmed.generation.audited import audited_run, record_audit
+    from synthmed.training.run import Run
 
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
     with atomic_folder(out) as folder:
         report = evaluate(store, drawn, seed=seed)
+        images = drawn.images() if drawn.channels else None
+        hashes = {str(sidecar.get("model_hash", "")) for sidecar in drawn.sidecars}
+        found = audit(store, images, drawn.labels(), model_hash=hashes.pop() if len(hashes) == 1 else "", seed=seed)
+        found.write(folder / "audit.json")
+        nearest_pairs_picture(store, drawn, found, folder / "nearest.png")
+        report["memorisation"] = found.verdict.model_dump(mode="json")
         write_json(folder / "metrics.json", report)
-        if drawn.channels:
-            nearest_pairs_picture(store, drawn, folder / "nearest.png")
+    run = audited_run(drawn)
+    if run is not None and found.verdict.store_hash == Run.open(run).data.store_hash:
+        record_audit(run, found)
     if as_json:
         emit_json(report)
     else:
@@ -59,5 +69,5 @@ def _print(report: dict[str, Any], out: Path) -> None:
             f"distance to held-out slices: synthetic {fidelity['sliced_wasserstein']:.4f}, "
             f"training slices {fidelity['sliced_wasserstein_of_training_slices']:.4f} (the floor)"
         )
-        screen.print(report["memorisation"]["verdict"])
+    screen.print(f"memorisation: {report['memorisation']['sentence']}")
     screen.print(f"metrics.json and pictures are in {out}")

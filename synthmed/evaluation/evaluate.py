@@ -8,14 +8,10 @@ from numpy.typing import NDArray
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.distances import coarse_vectors
 from synthmed.training.distance import sliced_wasserstein
 
 FEWEST = 10
-# A sample counts as suspiciously near where only this share of held-out real slices lies as near to a training slice.
-NEAR_QUANTILE = 0.01
-# Twice the share that chance gives, and a margin for small sets.
-COPY_SHARE = 0.05
 
 
 def evaluate(store: Store, synthetic: SyntheticSet, *, seed: int = 0) -> dict[str, Any]:
@@ -30,7 +26,7 @@ def evaluate(store: Store, synthetic: SyntheticSet, *, seed: int = 0) -> dict[st
         seed: Of random directions and subsets.
 
     Returns:
-        Plain values: counts, `fidelity` and `memorisation` where the set has images, `masks`.
+        Plain values: counts, `fidelity` where the set has images, `masks`.
 
     Raises:
         UserError: If the set does not fit the store, or either is too small.
@@ -54,42 +50,7 @@ def evaluate(store: Store, synthetic: SyntheticSet, *, seed: int = 0) -> dict[st
             "sliced_wasserstein": sliced_wasserstein(drawn, other, seed=seed),
             "sliced_wasserstein_of_training_slices": sliced_wasserstein(real, other, seed=seed),
         }
-        report["memorisation"] = memorisation(drawn, real, other)
     return report
-
-
-def memorisation(
-    drawn: NDArray[np.float32], training: NDArray[np.float32], held_out: NDArray[np.float32]
-) -> dict[str, Any]:
-    """Tell whether samples lie nearer to training slices than slices of other patients do.
-
-    Args:
-        drawn: `(n, features)` of the samples.
-        training: `(m, features)` of the training slices.
-        held_out: `(k, features)` of slices of patients that the generator has not seen.
-
-    Returns:
-        Threshold, shares below it, median distances, and a verdict in words.
-    """
-    own, floor = nearest_distances(drawn, training), nearest_distances(held_out, training)
-    threshold = float(np.quantile(floor, NEAR_QUANTILE))
-    share = float(np.mean(own <= threshold))
-    passed = share <= COPY_SHARE
-    verdict = (
-        f"no sign of copies: {share:.1%} of the samples are as near to a training slice as the nearest "
-        f"{NEAR_QUANTILE:.0%} of held-out slices; up to {COPY_SHARE:.0%} passes"
-        if passed
-        else f"copies are likely: {share:.1%} of the samples are as near to a training slice as only "
-        f"{NEAR_QUANTILE:.0%} of held-out slices are; up to {COPY_SHARE:.0%} passes"
-    )
-    return {
-        "threshold": threshold,
-        "share_nearer": share,
-        "median_distance": float(np.median(own)),
-        "median_distance_of_held_out": float(np.median(floor)),
-        "passed": passed,
-        "verdict": verdict,
-    }
 
 
 def _masks(
