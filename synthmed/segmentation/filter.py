@@ -12,8 +12,8 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.segmentation.metrics import dice
-from synthmed.segmentation.plausibility import MaskRanges
 
 if TYPE_CHECKING:
     from synthmed.segmentation.run import SegmentationRun

@@ -70,8 +70,8 @@ _PASSED = """**{sentence}.**
 finds copies of training slices; it is no proof that nothing of a patient can be learnt from the model."""
 _FAILED = """**{sentence}. This model was exported with `--allow-failed-audit`.**
 
-{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}Handle the
-model and its images as you would handle the training images themselves."""
+{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}Handle
+the model and its images as you would handle the training images themselves."""
 _NOT_AUDITED = """**{sentence}.**
 
 A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing the model or
@@ -84,7 +84,7 @@ def audit_words(verdict: Verdict | None) -> str:
     words = {True: _PASSED, False: _FAILED, None: _NOT_AUDITED}[verdict.passed]
     membership = ""
     if verdict.membership_auc is not None:
-        membership = f"Membership inference by distance has an AUC of {verdict.membership_auc:.2f} (0.5 is chance). "
+        membership = f"Membership inference has an AUC of {verdict.membership_auc:.2f} (0.5 is chance). "
     sentence = verdict.sentence[0].upper() + verdict.sentence[1:]
     return words.format(sentence=sentence, samples=verdict.samples, membership=membership)
 

@@ -1,9 +1,9 @@
 """From distances to findings: how near slices of patients who were never seen come to the training slices.
 
 Two things are calibrated: the distance to the nearest training slice, and the same as a share of the distance to the
-nearest slice of any other training patient (Lowe 2004, IJCV 60, 91, for matching; a like ratio to tell memorised images
-is in Carlini et al. 2023, arXiv:2301.13188). The ratio is what finds copies. Smooth slices and small structures lie near
-to training slices of every patient, so their ratio is about 1; a copy, even a noisy one, lies near to one patient alone.
+nearest slice of any other training patient (Lowe 2004, IJCV 60, 91, for matching; for memorised images Carlini et al.
+2023, arXiv:2301.13188, have a like ratio). The ratio is what finds copies. Smooth slices and small structures lie near
+to training slices of every patient, so their ratio is about 1; a copy, even a noisy one, lies near to one alone.
 """
 
 from dataclasses import dataclass
@@ -31,12 +31,14 @@ class Thresholds:
 
     Attributes:
         distance: Distance below which a slice is near.
+        far: Distance above which half of `NEAR_SHARE` of the slices lie.
         ratio: Ratio below which a slice is near; None where there is no second training patient.
         copy_ratio: Ratio below which a slice is a copy.
         copy_distance: Distance below which a slice is a copy where there is no ratio.
     """
 
     distance: float
+    far: float
     ratio: float | None
     copy_ratio: float | None
     copy_distance: float | None
@@ -48,13 +50,14 @@ class Thresholds:
         Each of the two values may call half of `NEAR_SHARE` near.
         """
         distances = real.distance[~real.empty]
+        far = float(np.quantile(distances, 1 - NEAR_SHARE / 2)) if len(distances) else np.inf
         ratios = real.ratio
         ratios = ratios[np.isfinite(ratios)]
         if not len(ratios):
             distance = float(np.quantile(distances, NEAR_SHARE)) if len(distances) else 0.0
-            return cls(distance, None, None, COPY_FACTOR_OF_DISTANCE * distance)
+            return cls(distance, far, None, None, COPY_FACTOR_OF_DISTANCE * distance)
         distance, ratio = (float(np.quantile(values, NEAR_SHARE / 2)) for values in (distances, ratios))
-        return cls(distance, ratio, COPY_FACTOR * ratio, None)
+        return cls(distance, far, ratio, COPY_FACTOR * ratio, None)
 
     def near(self, found: Nearest) -> Flags:
         """Return which slices are nearer than unseen patients' usually are, bool `[n]`."""

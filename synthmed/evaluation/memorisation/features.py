@@ -25,7 +25,9 @@ class FeatureSpace:
 
     def __init__(self, extract: Extract, space: str):
         self.label = f"Features ({space})"
-        self.definition = f"Euclidean distance in the feature space {space}, each feature in standard deviations of the training slices"
+        self.definition = (
+            f"Euclidean distance in the feature space {space}, each feature in standard deviations over training slices"
+        )
         self._extract = extract
 
     def nearest(self, queries: Slices, references: Slices, *, leave_own_out: bool = False) -> Nearest:

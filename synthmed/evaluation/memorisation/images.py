@@ -10,7 +10,7 @@ from synthmed.evaluation.memorisation.candidates import nearest_groups
 from synthmed.evaluation.memorisation.spaces import Nearest, Slices
 
 LONGEST = 64
-"""Pixels along the longer side at which slices are compared; larger ones are averaged down: a copy is one at any size."""
+"""Pixels along the longer side at which slices are compared; larger ones are averaged down."""
 CELLS = 10
 """Cells along the longer side of the coarse grid by which candidates are found."""
 STRIDES = 3
@@ -33,9 +33,9 @@ class ImageSpace:
     """Images registered by shift, scale and intensities; the distance is 1 - normalised cross-correlation.
 
     The correlation is that of the middle of the query, three quarters of each side, with the reference at the shift (up
-    to an eighth of each side) and scale (0.88 to 1.12) that fit best, averaged over channels. Subtracting the mean and dividing by the
-    deviation of each channel takes brightness and contrast away. Both are smoothed with [1, 2, 1] / 4 first, which takes
-    most of the noise away.
+    to an eighth of each side) and scale (0.88 to 1.12) that fit best, averaged over channels. Subtracting the mean of
+    each channel and dividing by its deviation takes brightness and contrast away. Both images are smoothed with
+    [1, 2, 1] / 4 first, which takes most of the noise away.
 
     Args:
         size: Rows and columns of a slice.
@@ -45,7 +45,7 @@ class ImageSpace:
     label = "Images, registered"
     definition = (
         "1 - normalised cross-correlation of the middle of the sample with the training slice, after the shift (up to "
-        "an eighth of each side) and scale (0.88 to 1.12) that fit best; 0 is a copy, whatever its brightness and contrast"
+        "an eighth of each side) and scale (0.88 to 1.12) that fit best; 0 is a copy at any brightness and contrast"
     )
 
     def __init__(self, size: tuple[int, int]):

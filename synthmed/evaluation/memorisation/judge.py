@@ -29,6 +29,8 @@ class Finding(BaseModel):
         label: What a reader sees.
         definition: Of the distance.
         near_distance: Distance below which a slice is near.
+        usual_distance: Median distance of unseen patients' slices.
+        far_distance: Distance above which hardly any of them lies.
         near_ratio: Ratio to the nearest other patient's slice below which a slice is near; None without a second one.
         copy_below: Ratio below which a sample is a copy (distance, where there is no ratio).
         nearest: Number of the nearest training slice in the store, for each sample; -1 where it shows nothing.
@@ -48,6 +50,8 @@ class Finding(BaseModel):
     label: str
     definition: str
     near_distance: float
+    usual_distance: float
+    far_distance: float
     near_ratio: float | None
     copy_below: float
     nearest: list[int]
@@ -102,6 +106,8 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
         label=space.label,
         definition=space.definition,
         near_distance=thresholds.distance,
+        usual_distance=float(np.median(real.distance)),
+        far_distance=thresholds.far,
         near_ratio=ratio,
         copy_below=(thresholds.copy_distance or 0.0) if thresholds.copy_ratio is None else thresholds.copy_ratio,
         nearest=found.index.tolist(),
