@@ -30,7 +30,7 @@ def slice_distance(first: NDArray[np.float32], second: NDArray[np.float32], *, s
         seed: Of the places of the patches and of the directions.
     """
     levels = {}
-    for one, other in zip(_pyramid(first), _pyramid(second), strict=True):
+    for one, other in zip(laplacian_pyramid(first), laplacian_pyramid(second), strict=True):
         levels[str(min(one.shape[1:3]))] = _level_distance(one, other, seed)
     return {"mean": float(np.mean(list(levels.values()))), **levels}
 
@@ -58,8 +58,15 @@ def joint_planes(images: NDArray | None, labels: NDArray, classes: int) -> NDArr
     return masks if images is None else np.concatenate([images, masks], axis=-1)
 
 
-def _pyramid(slices: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Return the bands of a Laplacian pyramid, the finest first; the last one is what is left."""
+def laplacian_pyramid(slices: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return the bands of a Laplacian pyramid, the finest first; the last one is what is left.
+
+    Args:
+        slices: `(n, height, width, planes)`.
+
+    Returns:
+        `(n, height, width, planes)` each, sides halved from band to band while both are at least `SMALLEST` then.
+    """
     bands = []
     while min(slices.shape[1:3]) >= 2 * SMALLEST:
         low = _smooth(slices)
