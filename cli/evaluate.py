@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,9 @@ from .common import console, emit_json, json_option, seed_option
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
+    from synthmed.data.synthetic import SyntheticSet
     from synthmed.evaluation.adherence import Segmenter
+    from synthmed.evaluation.memorisation.audit import Audit
     from synthmed.evaluation.result import Evaluation
 
 
@@ -20,18 +22,36 @@ if TYPE_CHECKING:
 @click.option("--synthetic", type=click.Path(path_type=Path), required=True, help="Folder that generate wrote.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and metrics.json.")
 @click.option(
+    "--features",
+    default="offline",
+    show_default=True,
+    help="Feature space: offline, inception, inception:FILE, keras:FILE or unet:RUN.",
+)
+@click.option("--download", is_flag=True, help="Allow fetching the weights of inception.")
+@click.option(
     "--segmenter",
     type=click.Path(path_type=Path),
     help="Run of `segment train` on real slices alone: do images follow their label maps?",
 )
+@click.option("--select", type=click.IntRange(min=1), help="Write so many of the best samples to OUT/selected.")
 @seed_option
 @json_option
-def command(real: Path, synthetic: Path, out: Path, segmenter: Path | None, seed: int, as_json: bool) -> None:
+def command(
+    real: Path,
+    synthetic: Path,
+    out: Path,
+    features: str,
+    download: bool,
+    segmenter: Path | None,
+    select: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Compare a synthetic set with the real slices of a store.
 
     Writes report.html, a page that loads nothing, and metrics.json with the same numbers. Every figure stands beside
     its floor: the same figure for real slices of training patients. The reference are slices of the validation and
-    test patients.
+    test patients. audit.json says of each sample whether it looks like a copy of a training slice.
 
     \b
     Example:
@@ -40,25 +60,56 @@ def command(real: Path, synthetic: Path, out: Path, segmenter: Path | None, seed
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.evaluation.evaluate import evaluate
+    from synthmed.evaluation.features import feature_space
+    from synthmed.evaluation.selection import write_selection
     from synthmed.files import atomic_folder, write_json
     from synthmed.reporting.evaluation import write_evaluation_report
 
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
     with atomic_folder(out) as folder:
+        space = feature_space(features, download=download, load_unet=lambda path: _unet(path, store))
         judge, judge_hash = (None, "") if segmenter is None else _judge(segmenter, store)
-        judgement = evaluate(store, drawn, segmenter=judge, segmenter_hash=judge_hash, seed=seed, say=_say)
+        judgement = evaluate(
+            store,
+            drawn,
+            space=space,
+            segmenter=judge,
+            segmenter_hash=judge_hash,
+            select=select,
+            seed=seed,
+            say=lambda line: click.echo(f"evaluate: {line}", err=True),
+        )
         report = judgement.evaluation.model_dump(mode="json")
         write_json(folder / "metrics.json", report)
         judgement.audit.write(folder / "audit.json")
+        if judgement.selection is not None:
+            write_selection(drawn, judgement.selection, folder / "selected")
         write_evaluation_report(folder / "report.html", judgement)
+    _hand_to_run(drawn, judgement.audit)
     if as_json:
         emit_json(report)
     else:
         _print(judgement.evaluation, out)
 
 
-def _say(line: str) -> None:
-    click.echo(f"evaluate: {line}", err=True)
+def _hand_to_run(drawn: SyntheticSet, found: Audit) -> None:
+    """Put the audit beside the generator that drew the set, where its run is in this folder."""
+    from synthmed.generation.audited import audited_run, record_audit
+    from synthmed.training.run import Run
+
+    run = audited_run(drawn)
+    if run is not None and found.verdict.store_hash == Run.open(run).data.store_hash:
+        record_audit(run, found)
+
+
+def _unet(path: Path, store: Store) -> Any:
+    """Return the U-Net of a run that saw real slices of training patients alone."""
+    from synthmed.segmentation.filter import check_segmenter
+    from synthmed.segmentation.run import SegmentationRun
+
+    run = SegmentationRun.open(path)
+    check_segmenter(run, store, set(store.training_hashes), flag="--features unet:RUN")
+    return run.load("last")
 
 
 def _judge(path: Path, store: Store) -> tuple[Segmenter, str]:

@@ -2,26 +2,27 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
+from synthmed.errors import UserError
 from synthmed.evaluation.adherence import Agreement, Segmenter, adherence_section, agreement
-from synthmed.evaluation.distances import coarse_vectors
-from synthmed.evaluation.figures import Estimate, Figure, Section
+from synthmed.evaluation.features import FeatureSpace, OfflineFeatures
+from synthmed.evaluation.fidelity import FidelityPlots, fidelity_sections
+from synthmed.evaluation.figures import Section
 from synthmed.evaluation.masks import MaskComparison, MaskGroup, compare_masks
 from synthmed.evaluation.memorisation.audit import Audit, audit
+from synthmed.evaluation.memorisation.features import FeatureSpace as NearestByFeatures
+from synthmed.evaluation.pairs import closest_samples
+from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.evaluation.reference import Slices, check_fit, like, read_real, read_synthetic
-from synthmed.evaluation.result import About, Count, Evaluation, Means
+from synthmed.evaluation.result import About, Count, Evaluation, Means, Selected
+from synthmed.evaluation.selection import Selection, select_best
 from synthmed.evaluation.summary import summarise, warn
 from synthmed.progress import Say, unheard
-from synthmed.training.distance import sliced_wasserstein
-
-PAIRS = 12
-"""Closest pairs that are kept for the report."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +32,43 @@ class Judgement:
     Attributes:
         evaluation: Every number.
         drawn: The synthetic slices.
-        training: Training slices, as many.
         held_out: Held-out slices.
         maps: Mean occupancy of each foreground class, `[classes - 1, H, W]` by "synthetic", "training", "held_out".
-        adherence: Mean Dice of each synthetic slice, `[n]`; None without a segmenter.
         audit: For copies, sample by sample.
         closest: The samples closest to training slices, and for each its nearest one; None where nothing can be said.
         fidelity: Curves and points; None for label maps alone.
+        selection: What was chosen; None where nothing was asked for.
     """
 
     evaluation: Evaluation
     drawn: Slices
-    training: Slices
     held_out: Slices
     maps: dict[str, NDArray[np.float64]]
     audit: Audit
     closest: tuple[Slices, Slices] | None = None
-    adherence: NDArray[np.float64] | None = None
-    fidelity: Any = None
+    fidelity: FidelityPlots | None = None
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is compared: `floor` has as many training slices as there are synthetic ones, for the same noise."""
+
+    drawn: Slices
+    training: Slices
+    floor: Slices
+    held_out: Slices
+    classes: tuple[str, ...]
 
 
 def evaluate(
     store: Store,
     synthetic: SyntheticSet,
     *,
+    space: FeatureSpace | None = None,
     segmenter: Segmenter | None = None,
     segmenter_hash: str = "",
+    select: int | None = None,
     seed: int = 0,
     say: Say = unheard,
 ) -> Judgement:
@@ -68,8 +80,10 @@ def evaluate(
     Args:
         store: Real slices.
         synthetic: Generated slices, or label maps alone.
+        space: Of the figures that compare features; by default one that needs no download.
         segmenter: For the adherence of images to their label maps; trained on real slices of training patients.
         segmenter_hash: What stands for it in the report.
+        select: How many of the best samples to choose; None for no choice.
         seed: Of random subsets, directions and resamples.
         say: Called with a line at each step.
 
@@ -79,92 +93,138 @@ def evaluate(
     store.require_labels()
     check_fit(store, synthetic)
     say("reading slices")
-    drawn = read_synthetic(synthetic)
-    pictures = drawn.images is not None
-    held_out = read_real(store, held_out=True, images=pictures)
-    training = read_real(store, held_out=False, images=pictures)
-    # A floor has the same noise as the figure only with as many slices.
-    floor = like(training, len(drawn))
-    classes = tuple(store.classes)
-    about = About(
-        dataset=store.dataset,
-        store_hash=store.content_hash,
-        licence=store.licence,
-        models=tuple(sorted({str(sidecar["model_hash"]) for sidecar in synthetic.sidecars if "model_hash" in sidecar})),
-        variant="images" if pictures else "masks",
-        channels=synthetic.channels,
-        classes=classes,
-        size=store.size,
-        synthetic=_count(drawn),
-        training=_count(floor),
-        held_out=_count(held_out),
-        segmenter=segmenter_hash,
-        seed=seed,
-    )
+    material = _read(store, synthetic)
+    if select is not None and len(material.drawn) < len(synthetic):
+        raise UserError(f"--select takes at most {len(material.drawn)} of a set's slices: give a smaller set")
+    space = space or OfflineFeatures()
     sections: list[Section] = []
-    found = None
-    if pictures:
+    plots, found = None, None
+    if material.drawn.images is not None:
         say("fidelity and diversity")
-        sections += _fidelity(drawn, floor, held_out, seed=seed)
+        sections, plots = _fidelity(store, material, space, seed)
         say("adherence to label maps")
-        found = _adherence(segmenter, drawn, classes=classes)
-        sections.append(
-            adherence_section(found, _adherence(segmenter, held_out, classes=classes), classes=classes, seed=seed)
-        )
+        found, section = _adherence(segmenter, material, seed)
+        sections.append(section)
     say("copies of training slices")
-    audited = audit(store, drawn.images, drawn.labels, model_hash=",".join(about.models), seed=seed)
-    sections.append(audited.section)
+    audited = _audit(store, synthetic, material.drawn, space, seed)
     say("label maps")
-    masks = compare_masks(
-        *(MaskGroup(one.labels, one.groups) for one in (drawn, floor, held_out)),
-        classes=classes,
-        spacing=store.spacing,
-        seed=seed,
-    )
-    told = tuple(_finite(section) for section in (*sections, *masks.sections))
+    masks = _masks(store, material, seed)
+    told = tuple(_finite(section) for section in (*sections, audited.section, *masks.sections))
+    about = _about(store, synthetic, material, seed)
+    if material.drawn.images is not None:
+        about = about.model_copy(
+            update={"space": space.name, "space_identity": space.identity, "segmenter": segmenter_hash}
+        )
+    chosen = None if select is None else _select(select, material, audited, found)
     evaluation = Evaluation(
         about=about,
         summary=summarise(about, told),
         sections=told,
         means=_means(masks),
         audit=audited.verdict,
-        warnings=(*warn(about, told), *_oddities(store, drawn, masks)),
+        selection=None if chosen is None else _selected(select or 0, chosen),
+        warnings=(*warn(about, told), *_oddities(store, material.drawn, masks)),
     )
-    adherence = None if found is None else found.mean
-    return Judgement(
-        evaluation,
+    closest = _closest(store, material.drawn, audited)
+    return Judgement(evaluation, material.drawn, material.held_out, masks.maps, audited, closest, plots, chosen)
+
+
+def _read(store: Store, synthetic: SyntheticSet) -> _Material:
+    drawn = read_synthetic(synthetic)
+    held_out, training = (read_real(store, held_out=which, images=drawn.images is not None) for which in (True, False))
+    return _Material(drawn, training, like(training, len(drawn)), held_out, tuple(store.classes))
+
+
+def _about(store: Store, synthetic: SyntheticSet, material: _Material, seed: int) -> About:
+    drawn, floor, held_out = (
+        Count(slices=len(one), units=one.units) for one in (material.drawn, material.floor, material.held_out)
+    )
+    return About(
+        dataset=store.dataset,
+        store_hash=store.content_hash,
+        licence=store.licence,
+        models=_models(synthetic),
+        variant="masks" if material.drawn.images is None else "images",
+        channels=synthetic.channels,
+        classes=material.classes,
+        size=store.size,
+        synthetic=drawn,
+        training=floor,
+        held_out=held_out,
+        seed=seed,
+    )
+
+
+def _models(synthetic: SyntheticSet) -> tuple[str, ...]:
+    return tuple(sorted({str(sidecar["model_hash"]) for sidecar in synthetic.sidecars if "model_hash" in sidecar}))
+
+
+def _fidelity(store: Store, material: _Material, space: FeatureSpace, seed: int) -> tuple[list[Section], FidelityPlots]:
+    drawn, training, held_out = material.drawn.images, material.training.images, material.held_out.images
+    assert drawn is not None and training is not None and held_out is not None
+    return fidelity_sections(
         drawn,
-        floor,
+        training,
+        material.training.groups,
         held_out,
-        masks.maps,
-        audit=audited,
-        closest=_closest(store, drawn, audited),
-        adherence=adherence,
+        material.held_out.groups,
+        space,
+        channels=store.channels,
+        seed=seed,
     )
 
 
-def _count(slices: Slices) -> Count:
-    return Count(slices=len(slices), units=slices.units)
+def _adherence(segmenter: Segmenter | None, material: _Material, seed: int) -> tuple[Agreement | None, Section]:
+    def agree(slices: Slices) -> Agreement | None:
+        if segmenter is None or slices.images is None:
+            return None
+        found = segmenter(slices.images)
+        return agreement(slices.labels, found, classes=len(material.classes), groups=slices.groups)
+
+    own = agree(material.drawn)
+    return own, adherence_section(own, agree(material.held_out), classes=material.classes, seed=seed)
 
 
-def _adherence(segmenter: Segmenter | None, slices: Slices, *, classes: tuple[str, ...]) -> Agreement | None:
-    if segmenter is None or slices.images is None:
-        return None
-    found = segmenter(slices.images)
-    return agreement(slices.labels, found, classes=len(classes), groups=slices.groups)
+def _audit(store: Store, synthetic: SyntheticSet, drawn: Slices, space: FeatureSpace, seed: int) -> Audit:
+    models = _models(synthetic)
+    return audit(
+        store,
+        drawn.images,
+        drawn.labels,
+        features=None if drawn.images is None else NearestByFeatures(space, space.name),
+        # A set of several generators has no verdict on one of them.
+        model_hash=models[0] if len(models) == 1 else "",
+        seed=seed,
+    )
+
+
+def _masks(store: Store, material: _Material, seed: int) -> MaskComparison:
+    kinds = (material.drawn, material.floor, material.held_out)
+    drawn, floor, held_out = (MaskGroup(one.labels, one.groups) for one in kinds)
+    return compare_masks(drawn, floor, held_out, classes=material.classes, spacing=store.spacing, seed=seed)
+
+
+def _select(count: int, material: _Material, audited: Audit, found: Agreement | None) -> Selection:
+    ranges = MaskRanges(material.training.labels, classes=len(material.classes))
+    return select_best(
+        count,
+        labels=material.drawn.labels,
+        audit=audited,
+        oddity=lambda label: ranges.oddity(label, material.classes),
+        adherence=None if found is None else found.mean,
+    )
+
+
+def _selected(asked: int, chosen: Selection) -> Selected:
+    return Selected(asked=asked, kept=len(chosen.chosen), dropped=chosen.summary(), ranked_by=chosen.ranked_by)
 
 
 def _closest(store: Store, drawn: Slices, audited: Audit) -> tuple[Slices, Slices] | None:
-    """Return the samples closest to training slices, copies first, and their nearest training slices."""
-    for finding in audited.findings:
-        nearest, copies = np.array(finding.nearest), np.array(finding.copies)
-        order = np.lexsort((np.array(finding.distance), ~copies))
-        chosen = order[nearest[order] >= 0][:PAIRS]
-        if len(chosen):
-            images = None if drawn.images is None else store.images(nearest[chosen])
-            real = Slices(images, store.labels(nearest[chosen]), np.arange(len(chosen)))
-            return drawn.take(chosen), real
-    return None
+    chosen, nearest = closest_samples(audited)
+    if not len(chosen):
+        return None
+    images = None if drawn.images is None else store.images(nearest)
+    return drawn.take(chosen), Slices(images, store.labels(nearest), np.arange(len(nearest)))
 
 
 def _finite(section: Section) -> Section:
@@ -199,21 +259,3 @@ def _oddities(store: Store, drawn: Slices, masks: MaskComparison) -> list[str]:
     if store.plan.slices == "balanced":
         warnings.append("The generator was offered slices of rare classes more often: shares of slices differ by that.")
     return warnings
-
-
-FEATURES = "slices averaged to 16 x 16"
-
-
-def _fidelity(drawn: Slices, training: Slices, held_out: Slices, *, seed: int) -> list[Section]:
-    vectors = [coarse_vectors(one.images) for one in (drawn, training, held_out) if one.images is not None]
-    own, floor = (sliced_wasserstein(one, vectors[2], seed=seed) for one in vectors[:2])
-    figure = Figure(
-        name="sliced_wasserstein",
-        label="sliced Wasserstein distance",
-        estimate=Estimate(value=own),
-        floor=Estimate(value=floor),
-        better="lower",
-        definition="Sliced Wasserstein-1 distance to held-out slices (Rabin et al. 2011).",
-        space=FEATURES,
-    )
-    return [Section(name="fidelity", title="Fidelity", figures=(figure,))]

@@ -69,11 +69,13 @@ class Selected(Record):
         asked: How many were wanted.
         kept: How many were chosen.
         dropped: How many were not, by kind of reason.
+        ranked_by: What the rest were ranked by.
     """
 
     asked: int
     kept: int
     dropped: dict[str, int]
+    ranked_by: str
 
 
 class Means(Record):

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from synthmed.data.pictures import GAP, class_colours, render, render_outlines, tile
 from synthmed.evaluation.evaluate import Judgement
+from synthmed.evaluation.fidelity import FidelityPlots
 from synthmed.evaluation.figures import Figure, Section
 from synthmed.evaluation.reference import Slices
 from synthmed.evaluation.result import About, Evaluation
 from synthmed.evaluation.summary import standing
-from synthmed.reporting.figures import figure_uri, picture_uri, position_figure
+from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
 from synthmed.reporting.page import write_page
 
 MOST_SHOWN, COLUMNS = 20, 4
@@ -70,7 +71,7 @@ def _section(section: Section, plots: list[dict[str, str]]) -> dict[str, Any]:
 def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
     """Return the plots that belong under each section, by its name."""
     names = judgement.evaluation.about.classes[1:]
-    plots: dict[str, list[dict[str, str]]] = {}
+    plots = {} if judgement.fidelity is None else _fidelity_plots(judgement.fidelity)
     if names:
         shown = {kind: maps[:MOST_CLASSES] for kind, maps in judgement.maps.items()}
         more = f" The first {MOST_CLASSES} classes." if len(names) > MOST_CLASSES else ""
@@ -92,6 +93,46 @@ def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
             }
         ]
     return plots
+
+
+def _fidelity_plots(found: FidelityPlots) -> dict[str, list[dict[str, str]]]:
+    shares = [f"{share:.0%}" for share in found.explained]
+    embedding = {
+        "uri": figure_uri(embedding_figure(found.embedding)),
+        "alt": "Points of synthetic, training and held-out slices on two axes",
+        "caption": "Each point is a slice, on the first two principal components of the training slices' features "
+        f"({shares[0]} and {shares[1]} of their variance). Places that only real slices take are not covered; places "
+        "that only synthetic slices take are implausible.",
+    }
+    spectra = {
+        channel: {kind: values[:, number] for kind, values in found.spectra.items()}
+        for number, channel in enumerate(found.channels)
+    }
+    middles = (found.edges[1:] + found.edges[:-1]) / 2
+    counts = {
+        channel: {kind: values[number] for kind, values in found.histograms.items()}
+        for number, channel in enumerate(found.channels)
+    }
+    return {
+        "diversity": [embedding],
+        "appearance": [
+            {
+                "uri": figure_uri(
+                    curves_figure(found.frequencies, spectra, horizontal="cycles a pixel", vertical="power in dB")
+                ),
+                "alt": "Mean power at each spatial frequency of synthetic, training and held-out slices",
+                "caption": "Power spectrum: a curve that falls below the real ones at the right is blur, one above "
+                "them noise or a grid.",
+            },
+            {
+                "uri": figure_uri(
+                    curves_figure(middles, counts, horizontal="intensity", vertical="share of pixels", log=True)
+                ),
+                "alt": "Share of pixels at each intensity in synthetic, training and held-out slices",
+                "caption": "Intensities, prepared ones in -1 to 1.",
+            },
+        ],
+    }
 
 
 def _pairs(drawn: Slices, real: Slices, about: About) -> NDArray[np.uint8]:

@@ -64,12 +64,12 @@ def judgement(images=True, passed=True):
         sections=sections,
         means=(Means(label="<core>: area", synthetic=0.123456789, training=12345.678, held_out=None),),
         audit=Verdict(passed=passed, sentence="passed: no sign of copies" if passed else "failed: copies are likely"),
-        selection=Selected(asked=5, kept=4, dropped={"copy": 2}),
+        selection=Selected(asked=5, kept=4, dropped={"copy": 2}, ranked_by="adherence"),
         warnings=("Mind this.",),
     )
     maps = {kind: random.uniform(size=(2, 16, 12)) for kind in ("synthetic", "training", "held_out")}
     audit = Audit(verdict=evaluation.audit, section=sections[0])
-    return Judgement(evaluation, slices, slices, slices, maps, audit=audit, closest=(slices, slices))
+    return Judgement(evaluation, slices, slices, maps, audit=audit, closest=(slices, slices))
 
 
 class Page(HTMLParser):
@@ -159,5 +159,5 @@ def test_large_slices_do_not_make_a_large_page(tmp_path):
         np.arange(12),
     )
     maps = {kind: np.zeros((2, 700, 600)) for kind in found.maps}
-    parsed(tmp_path, Judgement(found.evaluation, large, large, large, maps, audit=found.audit, closest=(large, large)))
+    parsed(tmp_path, Judgement(found.evaluation, large, large, maps, audit=found.audit, closest=(large, large)))
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
