@@ -5,20 +5,23 @@ from typing import Literal
 from synthmed.evaluation.figures import Estimate, Figure, Section
 from synthmed.evaluation.result import About
 
-Standing = Literal["like real", "worse than real", "better than real", "no floor"]
+Standing = Literal["like real", "worse than real", "better than real", "unlike real", "no interval", "no floor"]
+OFF: tuple[Standing, ...] = ("worse than real", "unlike real")
 FEW_SLICES, FEW_PATIENTS = 100, 5
 
 
 def standing(figure: Figure) -> Standing:
-    """Tell how a figure stands beside its floor: apart only where the two intervals do not meet."""
+    """Tell how a figure stands beside its floor: apart only where the two intervals do not meet, untold without any."""
     if figure.floor is None:
         return "no floor"
+    if figure.estimate.low is None and figure.floor.low is None and figure.estimate.value != figure.floor.value:
+        return "no interval"
     low, high = _ends(figure.estimate)
     least, most = _ends(figure.floor)
     if low <= most and least <= high:
         return "like real"
     if figure.better == "floor":
-        return "worse than real"
+        return "unlike real"
     return "worse than real" if (low > most) == (figure.better == "lower") else "better than real"
 
 
@@ -33,8 +36,9 @@ def summarise(about: About, sections: tuple[Section, ...]) -> tuple[str, ...]:
         lines.append(f"Feature space: {about.space}. Figures of different feature spaces must not be compared.")
     for section in sections:
         told = [figure for figure in section.figures if figure.floor is not None]
-        if told:
-            lines.append(f"{section.title}: {_distance_in_words(told)}")
+        # Of copies the verdict speaks, by its own threshold.
+        if told and section.name != "memorisation":
+            lines.append(f"{section.title}{'' if section.title.endswith('?') else ':'} {_distance_in_words(told)}")
     return tuple(lines)
 
 
@@ -54,16 +58,16 @@ def warn(about: About, sections: tuple[Section, ...]) -> list[str]:
 
 
 def _distance_in_words(figures: list[Figure]) -> str:
-    worse = [figure for figure in figures if standing(figure) == "worse than real"]
+    worse = [figure for figure in figures if standing(figure) in OFF]
     count = len(figures)
     if not worse:
-        every = "the figure cannot" if count == 1 else f"none of the {count} figures can"
-        return f"{every} be told from real slices of other patients."
+        every = "The figure cannot" if count == 1 else f"None of the {count} figures can"
+        return f"{every} be told from what real slices of other patients get."
     furthest = max(worse, key=_excess)
     assert furthest.floor is not None
-    told = "the figure is" if count == 1 else f"{len(worse)} of {count} figures are"
+    told = "The figure is" if count == 1 else f"{len(worse)} of {count} figures are"
     return (
-        f"{told} worse than for real slices; furthest off is {furthest.label}, "
+        f"{told} worse than what real slices of other patients get; furthest off is {furthest.label}, "
         f"{furthest.estimate.value:.3g} where real slices get {furthest.floor.value:.3g}."
     )
 

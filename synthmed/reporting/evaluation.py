@@ -12,7 +12,7 @@ from synthmed.evaluation.fidelity import FidelityPlots
 from synthmed.evaluation.figures import Figure, Section
 from synthmed.evaluation.reference import Slices
 from synthmed.evaluation.result import About, Evaluation
-from synthmed.evaluation.summary import standing
+from synthmed.evaluation.summary import OFF, standing
 from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
 from synthmed.reporting.page import write_page
 
@@ -49,23 +49,33 @@ def write_evaluation_report(path: Path, judgement: Judgement) -> None:
         real=real,
         shown=_shown(judgement.drawn),
         legend=_legend(evaluation.about.classes),
-        sections=[_section(section, plots.get(section.name, [])) for section in evaluation.sections],
+        sections=[
+            _section(section, plots.get(section.name, []), said=evaluation.audit.sentence)
+            for section in evaluation.sections
+        ],
+        verdict=evaluation.audit.sentence.split("; "),
         facts=_facts(evaluation.about),
         glossary=_glossary(evaluation),
     )
 
 
-def _section(section: Section, plots: list[dict[str, str]]) -> dict[str, Any]:
+def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dict[str, Any]:
     rows = [
         {
             "key": f"{section.name}.{figure.name}",
             "figure": figure,
             "standing": standing(figure),
+            "off": standing(figure) in OFF,
             "better": _BETTER[figure.better],
         }
         for figure in section.figures
     ]
-    return {"title": section.title, "rows": rows, "notes": section.notes, "plots": plots}
+    return {
+        "title": section.title,
+        "rows": rows,
+        "notes": [note for note in section.notes if note != said],
+        "plots": plots,
+    }
 
 
 def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
