@@ -30,8 +30,7 @@ def command(real: Path, synthetic: Path, out: Path, seed: int, as_json: bool) ->
     from synthmed.evaluation.memorisation.audit import audit
     from synthmed.evaluation.pairs import nearest_pairs_picture
     from synthmed.files import atomic_folder, write_json
-    from synthmed.generation.audited import audited_run, record_audit
-    from synthmed.training.run import Run
+    from synthmed.generation.audited import hand_to_run
 
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
     with atomic_folder(out) as folder:
@@ -43,9 +42,7 @@ def command(real: Path, synthetic: Path, out: Path, seed: int, as_json: bool) ->
         nearest_pairs_picture(store, drawn, found, folder / "nearest.png")
         report["memorisation"] = found.verdict.model_dump(mode="json")
         write_json(folder / "metrics.json", report)
-    run = audited_run(drawn)
-    if run is not None and found.verdict.store_hash == Run.open(run).data.store_hash:
-        record_audit(run, found)
+    hand_to_run(found, drawn, store)
     if as_json:
         emit_json(report)
     else:
