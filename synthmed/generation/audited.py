@@ -84,7 +84,8 @@ def hand_to_run(result: Audit, synthetic: SyntheticSet, store: Store, folder: Pa
         folder: Runs are looked for at most two levels below it.
 
     Returns:
-        The run; None where there is none, or the set or the store is not what the run draws by itself and was taught by.
+        The run; None where there is none, where it would draw other label maps by itself, or where the store does not
+        hold all patients that it was taught by.
     """
     if not synthetic.training_hashes <= set(store.training_hashes):
         return None

@@ -5,8 +5,7 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.evaluate import evaluate, memorisation
-from synthmed.evaluation.pairs import nearest_pairs_picture
+from synthmed.evaluation.evaluate import evaluate
 
 
 def write_set(folder, store, images, labels, **changes):
@@ -25,29 +24,13 @@ def write_set(folder, store, images, labels, **changes):
     return SyntheticSet.open(folder)
 
 
-def test_real_slices_of_other_patients_pass_and_copies_are_found(store, tmp_path):
-    """A user would publish training images as synthetic ones, or be warned of nothing."""
+def test_held_out_slices_are_at_no_distance_from_themselves(store, tmp_path):
+    """A user would be told of a difference where there is none."""
     held_out = np.concatenate([store.indices("val"), store.indices("test")])
     honest = write_set(tmp_path / "honest", store, store.images(held_out), store.labels(held_out))
     report = evaluate(store, honest)
-    assert report["memorisation"]["passed"]
     assert report["fidelity"]["sliced_wasserstein"] == pytest.approx(0.0, abs=1e-6)
     assert report["masks"][store.classes[1]]["synthetic"] == report["masks"][store.classes[1]]["held_out"]
-    train = store.indices("train")
-    noisy = store.images(train) + np.random.default_rng(0).normal(0, 0.02, (len(train), 32, 32, 2))
-    copies = write_set(tmp_path / "copies", store, noisy.astype(np.float32), store.labels(train))
-    found = evaluate(store, copies)["memorisation"]
-    assert not found["passed"]
-    assert found["share_nearer"] > 0.9
-    nearest_pairs_picture(store, copies, tmp_path / "nearest.png")
-    assert (tmp_path / "nearest.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_threshold_comes_from_held_out_slices():
-    """A user would be told "copies" of every smooth data set: the floor is what real patients score."""
-    random = np.random.default_rng(0)
-    drawn, training, held_out = (random.standard_normal((400, 8)) for _ in range(3))
-    assert memorisation(drawn, training, held_out)["share_nearer"] == pytest.approx(0.01, abs=0.02)
 
 
 @pytest.mark.parametrize(
