@@ -63,6 +63,7 @@ def command(
     from synthmed.evaluation.features import feature_space
     from synthmed.evaluation.selection import write_selection
     from synthmed.files import atomic_folder, write_json
+    from synthmed.generation.audited import hand_to_run
     from synthmed.reporting.evaluation import write_evaluation_report
 
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
@@ -85,21 +86,11 @@ def command(
         if judgement.selection is not None:
             write_selection(drawn, judgement.selection, folder / "selected")
         write_evaluation_report(folder / "report.html", judgement)
-    _hand_to_run(drawn, judgement.audit)
+    hand_to_run(judgement.audit, drawn, store)
     if as_json:
         emit_json(report)
     else:
         _print(judgement.evaluation, out)
-
-
-def _hand_to_run(drawn: SyntheticSet, found: Audit) -> None:
-    """Put the audit beside the generator that drew the set, where its run is in this folder."""
-    from synthmed.generation.audited import audited_run, record_audit
-    from synthmed.training.run import Run
-
-    run = audited_run(drawn)
-    if run is not None and found.verdict.store_hash == Run.open(run).data.store_hash:
-        record_audit(run, found)
 
 
 def _unet(path: Path, store: Store) -> Any:

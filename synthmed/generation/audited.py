@@ -74,11 +74,29 @@ def audit_bundle(
     )
 
 
-def audited_run(synthetic: SyntheticSet, folder: Path = Path()) -> Path | None:
-    """Return the run at most two levels below a folder whose generator drew a set, label maps included, or None.
+def hand_to_run(result: Audit, synthetic: SyntheticSet, store: Store, folder: Path = Path()) -> Path | None:
+    """Keep the audit of a set beside the run that drew it, where it speaks of all that the run was taught by.
 
-    A set drawn for label maps that were given or deformed says nothing of what the generator draws by itself.
+    Args:
+        result: The audit.
+        synthetic: The set.
+        store: The store that it was compared with.
+        folder: Runs are looked for at most two levels below it.
+
+    Returns:
+        The run; None where there is none, where it would draw other label maps by itself, or where the store does not
+        hold all patients that it was taught by.
     """
+    if not synthetic.training_hashes <= set(store.training_hashes):
+        return None
+    run = _run_of(synthetic, folder)
+    if run is not None:
+        record_audit(run, result)
+    return run
+
+
+def _run_of(synthetic: SyntheticSet, folder: Path) -> Path | None:
+    """Return the run whose generator drew a set, label maps included; given or deformed ones say nothing of it."""
     from synthmed.generation.bundle import load_bundle
     from synthmed.training.run import RUN_FILE
 
