@@ -15,7 +15,7 @@ from synthmed.evaluation.neighbours import blocks
 from synthmed.evaluation.resampling import Units, interval, paired_weights
 from synthmed.training.distance import PATCH, laplacian_pyramid
 
-PATCHES_A_SLICE = 32
+PATCHES_A_SLICE = 16
 DIRECTIONS = 64
 BINS = 512
 REACH = 8.0

@@ -90,3 +90,13 @@ def test_unet_step_measures_training_and_inference(tmp_path):
     beside = run("unet_step.py", "--steps", "1", "--monai-python", str(other))
     assert beside["monai"]["training_slices_per_second"] == pytest.approx(2 / 0.5)
     assert beside["times_monai_inference"] == pytest.approx(0.5 * beside["inference_volumes_per_second"], rel=1e-2)
+
+
+@pytest.mark.slow
+def test_evaluation_measures_itself_beside_a_plain_search_for_neighbours():
+    """A user with ten thousand slices would wait for hours, or run out of memory, without anyone noticing."""
+    command = [sys.executable, str(FOLDER / "evaluation.py"), "--slices", "40", "--side", "16", "--patients", "4"]
+    (line,) = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).splitlines()
+    found = json.loads(line)
+    assert found["figures"] > 10 and found["peak_memory_gib"] > 0
+    assert found["ratio"] == pytest.approx(found["seconds"] / found["plain_neighbours_s"], rel=1e-2)
