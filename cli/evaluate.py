@@ -11,9 +11,7 @@ from .common import console, emit_json, json_option, seed_option
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
-    from synthmed.data.synthetic import SyntheticSet
     from synthmed.evaluation.adherence import Segmenter
-    from synthmed.evaluation.memorisation.audit import Audit
     from synthmed.evaluation.result import Evaluation
 
 
