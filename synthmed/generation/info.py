@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from synthmed import __version__
 from synthmed.data.attributes import AttributeTable
 from synthmed.data.template import Template
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 
 class BundleInfo(BaseModel):
@@ -27,6 +28,7 @@ class BundleInfo(BaseModel):
         options: Resolved training options.
         told: Which of "position" and "shown" each of its generators is told of a slice.
         attributes: What the training slices show and where they lie, as counts; needed where a generator is told it.
+        audit: What the memorisation audit of these weights found; None where none was made.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -47,3 +49,4 @@ class BundleInfo(BaseModel):
     options: dict
     told: tuple[str, ...] = ()
     attributes: AttributeTable | None = None
+    audit: Verdict | None = None

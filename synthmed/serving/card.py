@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import synthmed
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
@@ -40,10 +41,12 @@ A StyleGAN2 generator of synthetic medical slices: {draws}. Written by synthmed 
 {kimg:g} kimg (thousands of real slices shown to the discriminator), non-saturating logistic loss with lazy R1 and path
 length regularisation; the weights are the exponential moving average of the generator's.
 
+## Memorisation audit
+{audit}
+
 ## Limits
 - Images show what the training set showed: its scanners, protocols, ages and diseases, and nothing else.
 - {volumes}
-- A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing images.
 - Gains for a segmentation network are not certain and too many synthetic slices do harm: measure on real patients.
 
 ## Use
@@ -59,6 +62,31 @@ _TABLE = """ Of all training slices together it
 _ALONE = "Slices are drawn one by one; neighbouring slices of a patient are not modelled."
 _SWEPT = """It was told where slices lie, so that `--unit volume` draws patients: slices of one code along the axis. It
   never saw two slices of one patient together."""
+
+
+_PASSED = """**{sentence}.**
+
+{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}An audit
+finds copies of training slices; it is no proof that nothing of a patient can be learnt from the model."""
+_FAILED = """**{sentence}. This model was exported with `--allow-failed-audit`.**
+
+{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}Handle
+the model and its images as you would handle the training images themselves."""
+_NOT_AUDITED = """**{sentence}.**
+
+A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing the model or
+its images."""
+
+
+def audit_words(verdict: Verdict | None) -> str:
+    """Return what a card says of the memorisation audit, as Markdown; None is a generator that was never audited."""
+    verdict = verdict or Verdict()
+    words = {True: _PASSED, False: _FAILED, None: _NOT_AUDITED}[verdict.passed]
+    membership = ""
+    if verdict.membership_auc is not None:
+        membership = f"Membership inference has an AUC of {verdict.membership_auc:.2f} (0.5 is chance). "
+    sentence = verdict.sentence[0].upper() + verdict.sentence[1:]
+    return words.format(sentence=sentence, samples=verdict.samples, membership=membership)
 
 
 def model_card(info: "BundleInfo", *, version: int) -> str:
@@ -79,6 +107,7 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         patients=f"{count} patient{'' if count == 1 else 's'}",
         licence=info.licence or "not stated",
         kimg=info.kimg,
+        audit=audit_words(info.audit),
         table=_TABLE if info.attributes is not None else "",
         volumes=_SWEPT if "position" in info.told else _ALONE,
     )
