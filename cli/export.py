@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def command(run: Path, to: Path, name: str | None, count: int, allow_failed_audit: bool, seed: int) -> None:
     """Export the generator of RUN as a SavedModel with a model card, for synthmed serve or TensorFlow Serving.
 
-    Whether it copies training slices is audited first, unless synthmed evaluate did so with as many; the card tells the verdict.
+    Whether it copies training slices is audited first, unless synthmed evaluate did so on as many slices.
+    The card tells the verdict.
 
     \b
     Example:
