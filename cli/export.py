@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     type=int,
     default=500,
     show_default=True,
-    help="Slices to draw for the memorisation audit, where none was made yet.",
+    help="Slices to draw for the memorisation audit, where none was made of as many.",
 )
 @click.option("--allow-failed-audit", is_flag=True, help="Export a generator that copies its training slices.")
 @seed_option
 def command(run: Path, to: Path, name: str | None, count: int, allow_failed_audit: bool, seed: int) -> None:
     """Export the generator of RUN as a SavedModel with a model card, for synthmed serve or TensorFlow Serving.
 
-    Whether it copies training slices is audited first, unless synthmed evaluate did so; the card tells the verdict.
+    Whether it copies training slices is audited first, unless synthmed evaluate did so on as many slices.
+    The card tells the verdict.
 
     \b
     Example:
@@ -44,7 +45,9 @@ def command(run: Path, to: Path, name: str | None, count: int, allow_failed_audi
     from synthmed.serving.export import export_bundle
 
     bundle = load_bundle(run)
-    if bundle.info.audit is None:
+    earlier = bundle.info.audit
+    # A handful of samples that evaluate happened to see says little.
+    if earlier is None or (earlier.passed is not False and earlier.samples < count):
         _audit(bundle, run, count=count, seed=seed)
     version = export_bundle(bundle, to=to, name=name, allow_failed_audit=allow_failed_audit)
     if bundle.info.audit is not None:
@@ -58,6 +61,8 @@ def _audit(bundle: "GeneratorBundle", run: Path, *, count: int, seed: int) -> No
 
     with progress("audit") as report:
         result = audit_bundle(bundle, count=count, seed=seed, progress=report)
+    if result is None and bundle.info.audit is not None:
+        return
     if result is None:
         console(stderr=True).print(
             "warning: not audited for copies of training slices, since the store that the run was trained on is not "
