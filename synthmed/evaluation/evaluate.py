@@ -191,6 +191,7 @@ def _audit(store: Store, synthetic: SyntheticSet, drawn: Slices, space: FeatureS
         store,
         drawn.images,
         drawn.labels,
+        cases=drawn.groups,
         features=None if drawn.images is None else NearestByFeatures(space, space.name),
         # A set of several generators has no verdict on one of them.
         model_hash=models[0] if len(models) == 1 else "",
