@@ -144,6 +144,7 @@ def _about(store: Store, synthetic: SyntheticSet, material: _Material, seed: int
         store_hash=store.content_hash,
         licence=store.licence,
         models=_models(synthetic),
+        psi=tuple(sorted({float(sidecar["psi"]) for sidecar in synthetic.sidecars if "psi" in sidecar})),
         variant="masks" if material.drawn.images is None else "images",
         channels=synthetic.channels,
         classes=material.classes,

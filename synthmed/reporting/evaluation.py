@@ -198,6 +198,7 @@ def _facts(about: About) -> list[tuple[str, str]]:
         ("real data", f"{about.dataset} (licence: {about.licence or 'not told'})"),
         ("store", about.store_hash),
         ("generator", ", ".join(about.models) or "not told by the set"),
+        ("truncation (psi)", ", ".join(f"{psi:g}" for psi in about.psi) or "not told by the set"),
         ("slices", f"{about.size[0]} x {about.size[1]}, classes {', '.join(about.classes)}"),
         ("channels", ", ".join(about.channels) or "none: label maps alone"),
     ]
