@@ -86,8 +86,8 @@ its images."""
 _NOT_EVALUATED = """Not measured. `synthmed evaluate` of slices that the run drew, from the folder that holds the run,
 brings its figures here."""
 _EVALUATED = """{samples:,} synthetic slices{psi} beside {held_out:,} slices of {patients} patients that the generator
-has not seen; the floor is what slices of its training patients get in their place. In brackets 95 % intervals. Figures of
-other reports must not be compared with these{space}.
+has not seen; the floor is what slices of its training patients get in their place. In brackets 95 % intervals. Figures
+of other reports must not be compared with these{space}.
 
 | figure | synthetic | floor (real) | reads |
 |---|---|---|---|
