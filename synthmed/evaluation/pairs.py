@@ -4,7 +4,7 @@ import numpy as np
 
 from synthmed.evaluation.memorisation.audit import Audit
 
-PAIRS = 12
+PAIRS = 8
 
 
 def closest_samples(audit: Audit, most: int = PAIRS) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from synthmed.evaluation.summary import OFF, standing
 from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
 from synthmed.reporting.page import write_page
 
-MOST_SHOWN, COLUMNS = 20, 4
+MOST_SHOWN, COLUMNS = 16, 4
 MOST_PIXELS = 400_000
 """Of one grid before it is enlarged: pictures are most of a report's size."""
 LONGEST_SIDE, SHORTEST_SIDE = 256, 96
@@ -73,7 +73,7 @@ def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dic
     return {
         "title": section.title,
         "rows": rows,
-        "notes": [note for note in section.notes if note != said],
+        "notes": [note for note in section.notes if note != said and note not in said.split("; ")],
         "plots": plots,
     }
 
