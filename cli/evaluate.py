@@ -57,6 +57,7 @@ def command(
     """
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
+    from synthmed.evaluation.brief import Brief
     from synthmed.evaluation.evaluate import evaluate
     from synthmed.evaluation.features import feature_space
     from synthmed.evaluation.selection import write_selection
@@ -84,7 +85,7 @@ def command(
         if judgement.selection is not None:
             write_selection(drawn, judgement.selection, folder / "selected")
         write_evaluation_report(folder / "report.html", judgement)
-    hand_to_run(judgement.audit, drawn, store)
+    hand_to_run(judgement.audit, drawn, store, brief=Brief.of(judgement.evaluation))
     if as_json:
         emit_json(report)
     else:

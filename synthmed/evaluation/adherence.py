@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from synthmed.data.schema import IGNORE
 from synthmed.evaluation.figures import Estimate, Figure, Section
-from synthmed.evaluation.masks.resampling import weights
+from synthmed.evaluation.resampling import Units, mean
 
 Segmenter = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """Finds class indices, uint8 `[n, H, W]`, in slices float32 `[n, H, W, C]` in [-1, 1]."""
@@ -102,8 +102,4 @@ def _mean(one: Agreement, index: int, seed: int) -> Estimate | None:
     known = np.isfinite(one.dice[:, index])
     if not known.any():
         return None
-    drawn = weights(one.groups, seed=seed)[:, known]
-    sums = drawn.sum(axis=1)
-    means = (drawn @ one.dice[known, index])[sums > 0] / sums[sums > 0]
-    low, high = np.percentile(means[1:], (2.5, 97.5)) if len(means) > 2 else (None, None)
-    return Estimate(value=float(means[0]), low=low, high=high)
+    return mean(one.dice[known, index], Units.of_patients(one.groups[known]), seed=seed)

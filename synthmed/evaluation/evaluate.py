@@ -144,6 +144,7 @@ def _about(store: Store, synthetic: SyntheticSet, material: _Material, seed: int
         store_hash=store.content_hash,
         licence=store.licence,
         models=_models(synthetic),
+        psi=tuple(sorted({float(sidecar["psi"]) for sidecar in synthetic.sidecars if "psi" in sidecar})),
         variant="masks" if material.drawn.images is None else "images",
         channels=synthetic.channels,
         classes=material.classes,
@@ -191,6 +192,7 @@ def _audit(store: Store, synthetic: SyntheticSet, drawn: Slices, space: FeatureS
         store,
         drawn.images,
         drawn.labels,
+        cases=drawn.groups,
         features=None if drawn.images is None else NearestByFeatures(space, space.name),
         # A set of several generators has no verdict on one of them.
         model_hash=models[0] if len(models) == 1 else "",

@@ -1,15 +1,10 @@
-"""A picture of the samples that lie nearest to training slices, for a person to judge."""
-
-from pathlib import Path
+"""The samples that lie nearest to training slices, for a person to judge."""
 
 import numpy as np
 
-from synthmed.data.pictures import render, save_png, tile
-from synthmed.data.store import Store
-from synthmed.data.synthetic import SyntheticSet
 from synthmed.evaluation.memorisation.audit import Audit
 
-PAIRS = 12
+PAIRS = 8
 
 
 def closest_samples(audit: Audit, most: int = PAIRS) -> tuple[np.ndarray, np.ndarray]:
@@ -30,26 +25,3 @@ def closest_samples(audit: Audit, most: int = PAIRS) -> tuple[np.ndarray, np.nda
     order = np.lexsort((distance, np.where(ratio < 0, np.inf, ratio)))
     chosen = order[nearest[order] >= 0][:most]
     return chosen, nearest[chosen].astype(np.int64)
-
-
-def nearest_pairs_picture(store: Store, synthetic: SyntheticSet, audit: Audit, path: Path) -> bool:
-    """Write the closest samples, each on the left of its nearest training slice.
-
-    Args:
-        store: Real slices.
-        synthetic: Generated slices.
-        audit: Of this set against this store.
-        path: PNG to write.
-
-    Returns:
-        Whether there was anything to show.
-    """
-    chosen, real = closest_samples(audit)
-    if not len(chosen):
-        return False
-    has_images = bool(synthetic.channels)
-    left = render(synthetic.images(chosen) if has_images else None, synthetic.labels(chosen))
-    right = render(store.images(real) if has_images else None, store.labels(real))
-    pictures = np.stack([left, right], axis=1).reshape(-1, *left.shape[1:])
-    save_png(path, tile(pictures, columns=4))
-    return True

@@ -30,6 +30,7 @@ class About(Record):
         store_hash: SHA-256 that stands for the content of its store.
         licence: Its licence.
         models: Hashes of the generators' weights.
+        psi: Truncations that the set was drawn at; empty where its sidecars do not tell.
         variant: "images" for slices with label maps, "masks" for label maps alone.
         channels: Names; empty for label maps alone.
         classes: Names, background first.
@@ -48,6 +49,7 @@ class About(Record):
     store_hash: str
     licence: str
     models: tuple[str, ...]
+    psi: tuple[float, ...] = ()
     variant: Literal["images", "masks"]
     channels: tuple[str, ...]
     classes: tuple[str, ...]

@@ -61,8 +61,8 @@ def _distance_in_words(figures: list[Figure]) -> str:
     worse = [figure for figure in figures if standing(figure) in OFF]
     count = len(figures)
     if not worse:
-        every = "The figure cannot" if count == 1 else f"None of the {count} figures can"
-        return f"{every} be told from what real slices of other patients get."
+        every = "The figure is not" if count == 1 else f"None of the {count} figures is"
+        return f"{every} worse than what real slices of other patients get, as far as the intervals tell."
     furthest = max(worse, key=_excess)
     assert furthest.floor is not None
     told = "The figure is" if count == 1 else f"{len(worse)} of {count} figures are"

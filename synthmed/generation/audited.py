@@ -1,4 +1,4 @@
-"""The memorisation audit of a run: made from what it draws, kept beside its weights, and found again by their hash."""
+"""What was found of a run, kept beside its weights and found again by their hash: its audit, and its evaluation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.evaluation.brief import Brief
 from synthmed.evaluation.memorisation.audit import Audit, audit, read_audit
 from synthmed.evaluation.memorisation.verdict import Verdict
 from synthmed.generation.seeds import item_seeds
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
 
 AUDIT_FILE = "audit.json"
+EVALUATION_FILE = "evaluation.json"
 SAMPLES = 500
 _BLOCK = 64
 
@@ -74,14 +76,17 @@ def audit_bundle(
     )
 
 
-def hand_to_run(result: Audit, synthetic: SyntheticSet, store: Store, folder: Path = Path()) -> Path | None:
-    """Keep the audit of a set beside the run that drew it, where it speaks of all that the run was taught by.
+def hand_to_run(
+    result: Audit, synthetic: SyntheticSet, store: Store, folder: Path = Path(), *, brief: Brief | None = None
+) -> Path | None:
+    """Keep what was found of a set beside the run that drew it, where it speaks of all that the run was taught by.
 
     Args:
         result: The audit.
         synthetic: The set.
         store: The store that it was compared with.
         folder: Runs are looked for at most two levels below it.
+        brief: The figures; None for the audit alone.
 
     Returns:
         The run; None where there is none, where it would draw other label maps by itself, or where the store does not
@@ -92,6 +97,8 @@ def hand_to_run(result: Audit, synthetic: SyntheticSet, store: Store, folder: Pa
     run = _run_of(synthetic, folder)
     if run is not None:
         record_audit(run, result)
+        if brief is not None:
+            brief.write(run / EVALUATION_FILE)
     return run
 
 

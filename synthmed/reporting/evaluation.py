@@ -16,7 +16,7 @@ from synthmed.evaluation.summary import OFF, standing
 from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
 from synthmed.reporting.page import write_page
 
-MOST_SHOWN, COLUMNS = 20, 4
+MOST_SHOWN, COLUMNS = 16, 4
 MOST_PIXELS = 400_000
 """Of one grid before it is enlarged: pictures are most of a report's size."""
 LONGEST_SIDE, SHORTEST_SIDE = 256, 96
@@ -73,7 +73,7 @@ def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dic
     return {
         "title": section.title,
         "rows": rows,
-        "notes": [note for note in section.notes if note != said],
+        "notes": [note for note in section.notes if note != said and note not in said.split("; ")],
         "plots": plots,
     }
 
@@ -198,6 +198,7 @@ def _facts(about: About) -> list[tuple[str, str]]:
         ("real data", f"{about.dataset} (licence: {about.licence or 'not told'})"),
         ("store", about.store_hash),
         ("generator", ", ".join(about.models) or "not told by the set"),
+        ("truncation (psi)", ", ".join(f"{psi:g}" for psi in about.psi) or "not told by the set"),
         ("slices", f"{about.size[0]} x {about.size[1]}, classes {', '.join(about.classes)}"),
         ("channels", ", ".join(about.channels) or "none: label maps alone"),
     ]

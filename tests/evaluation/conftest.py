@@ -8,13 +8,12 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 
 
-@pytest.fixture
-def write_set(tmp_path, store):
+@pytest.fixture(scope="session")
+def write_set(tmp_path_factory, store):
     """Return a function that writes slices of the store's kind and opens them as a set."""
 
     def write(name, images, labels, **changes):
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp(name)
         for number, label in enumerate(labels):
             arrays = {"label": label} if images is None else {"image": images[number], "label": label}
             np.savez(folder / f"SYN_{number:03d}.npz", **arrays)
@@ -33,7 +32,7 @@ def write_set(tmp_path, store):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def held_out(store):
     """Numbers of the slices of validation and test patients."""
     return np.concatenate([store.indices("val"), store.indices("test")])

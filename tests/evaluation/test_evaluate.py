@@ -6,33 +6,62 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
+from synthmed.evaluation.brief import Brief
 from synthmed.evaluation.evaluate import evaluate
 from synthmed.evaluation.summary import standing
 
 
-def test_real_slices_of_other_patients_pass_and_copies_are_found(store, write_set, held_out):
+@pytest.fixture(scope="module")
+def honest(store, write_set, held_out):
+    """What is said of a set that held-out patients make up."""
+    drawn = write_set("honest", store.images(held_out), store.labels(held_out), psi=0.7)
+    return evaluate(store, drawn, seed=3).evaluation
+
+
+@pytest.fixture(scope="module")
+def copies(store, write_set, held_out):
+    """What is said of noisy copies under label maps of other slices, where a segmenter finds what is really there."""
+    train = store.indices("train")
+    noisy = store.images(train) + np.random.default_rng(0).normal(0, 0.02, (len(train), 32, 32, 2)).astype("f4")
+    labels = store.labels(train)
+    images = [*noisy, *store.images(held_out)]
+    by_image = {one.tobytes(): label for one, label in zip(images, [*labels, *store.labels(held_out)], strict=True)}
+
+    def segmenter(images):
+        return np.stack([by_image[image.tobytes()] for image in images])
+
+    drawn = write_set("copies", noisy, labels[::-1])
+    return evaluate(store, drawn, segmenter=segmenter, segmenter_hash="beef").evaluation
+
+
+def test_real_slices_of_other_patients_pass_and_copies_are_found(honest, copies):
     """A user would publish training images as synthetic ones, or be warned of nothing."""
-    honest = evaluate(store, write_set("honest", store.images(held_out), store.labels(held_out))).evaluation
     assert honest.audit.passed
     figures = dict(honest.figures())
     assert all(standing(one) != "worse than real" for name, one in figures.items() if name.startswith("masks"))
-    train = store.indices("train")
-    noisy = store.images(train) + np.random.default_rng(0).normal(0, 0.02, (len(train), 32, 32, 2))
-    copies = evaluate(store, write_set("copies", noisy.astype(np.float32), store.labels(train))).evaluation
     assert copies.audit.passed is False
 
 
-def test_it_says_what_was_compared(store, write_set, held_out):
+def test_it_says_what_was_compared(honest, store, held_out):
     """A figure whose data, space and seed are not known cannot be checked by anybody."""
-    drawn = write_set("set", store.images(held_out), store.labels(held_out))
-    first = evaluate(store, drawn, seed=3).evaluation
-    about = first.about
+    about = honest.about
     assert about.store_hash == store.content_hash and about.models == ("cafe",) and about.seed == 3
     assert about.held_out.slices == len(held_out) and about.held_out.units == 4
-    assert about.space and about.space_identity
-    json.dumps(first.model_dump(mode="json"), allow_nan=False)
+    assert about.space and about.space_identity and about.psi == (0.7,)
+    json.dumps(honest.model_dump(mode="json"), allow_nan=False)
     patients = {case.patient for case in store.cases()}
-    assert not any(patient in first.model_dump_json() for patient in patients)
+    assert not any(patient in honest.model_dump_json() for patient in patients)
+
+
+def test_the_short_form_has_the_same_figures(honest):
+    """A card would tell other figures than the report."""
+    brief = Brief.of(honest)
+    assert brief.model_hash == "cafe" and brief.samples == honest.about.synthetic.slices and brief.psi == (0.7,)
+    told = {one.label.split(" (")[0]: one for one in brief.figures}
+    figures = dict(honest.figures())
+    for key in ("fidelity.frechet_distance", "diversity.recall"):
+        figure = figures[key]
+        assert told[figure.label].estimate == figure.estimate and told[figure.label].floor == figure.floor
 
 
 def test_sets_of_label_maps_are_judged_by_them_alone(store, write_set, held_out):
@@ -44,21 +73,13 @@ def test_sets_of_label_maps_are_judged_by_them_alone(store, write_set, held_out)
     assert {section.name for section in found.sections} <= {"masks_size", "masks_shape", "masks_place", "memorisation"}
 
 
-def test_adherence_is_what_the_segmenter_finds(store, write_set, held_out):
+def test_adherence_is_what_the_segmenter_finds(copies):
     """Images that do not show their label maps would be taken for labelled data."""
-    labels = store.labels(held_out)
-    drawn = write_set("set", store.images(held_out), labels[::-1])
-    by_image = {image.tobytes(): label for image, label in zip(store.images(held_out), labels, strict=True)}
-
-    def segmenter(images):
-        return np.stack([by_image[image.tobytes()] for image in images])
-
-    found = evaluate(store, drawn, segmenter=segmenter, segmenter_hash="beef")
-    figures = dict(found.evaluation.figures())
+    figures = dict(copies.figures())
     assert figures["adherence.dice_1"].floor.value == 1
     assert figures["adherence.dice_1"].estimate.value < 0.9
     assert standing(figures["adherence.dice_1"]) == "worse than real"
-    assert found.evaluation.about.segmenter == "beef"
+    assert copies.about.segmenter == "beef"
 
 
 def test_constant_images_and_an_empty_class_are_warned_of(store, write_set, held_out):

@@ -9,7 +9,7 @@ from scipy.stats import wasserstein_distance
 
 from synthmed.evaluation.masks import MaskGroup, compare_masks
 from synthmed.evaluation.masks.measures import MEASURES, measure, neighbours
-from synthmed.evaluation.masks.resampling import estimate, wasserstein, weights
+from synthmed.evaluation.masks.weighted import wasserstein
 
 NAMES = [one.name for one in MEASURES]
 CLASSES = ("background", "core", "rim")
@@ -123,15 +123,6 @@ def test_weighted_wasserstein_equals_scipy(first, second, seed):
     own, others = random.uniform(0.1, 2, (3, first)), random.uniform(0.1, 2, (3, second))
     expected = [wasserstein_distance(one, other, a, b) for a, b in zip(own, others, strict=True)]
     np.testing.assert_allclose(wasserstein(one, other, own, others), expected, atol=1e-12)
-
-
-def test_whole_patients_are_drawn():
-    """Slices of one patient are alike: drawn one by one they would give intervals far too narrow."""
-    drawn = weights(np.array([7, 7, 2, 2, 2]), seed=0, resamples=50)
-    assert drawn.shape == (51, 5)
-    assert (drawn[0] == 1).all()
-    assert (drawn[:, 0] == drawn[:, 1]).all() and (drawn[:, 2:] == drawn[:, 2:3]).all()
-    assert estimate(np.array([1.0, np.nan, np.nan])).low is None
 
 
 def test_the_same_kind_of_maps_is_like_real_and_another_is_not():

@@ -9,7 +9,7 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.memorisation.audit import audit
-from synthmed.evaluation.pairs import closest_samples, nearest_pairs_picture
+from synthmed.evaluation.pairs import closest_samples
 from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.evaluation.selection import select_best, write_selection
 from synthmed.generation.provenance import sidecar
@@ -100,21 +100,9 @@ def test_a_selected_set_is_read_back_as_it_was(tiny_info, judged, tmp_path, fmt)
         assert dataset["numTraining"] == len(chosen.chosen)
 
 
-def test_the_picture_begins_with_the_copies(store, judged, tmp_path):
+def test_the_closest_begin_with_the_copies(store, judged):
     """A person would look for the copies among the innocent."""
-    images, labels, found = judged
+    _, _, found = judged
     samples, slices = closest_samples(found, 2)
     assert set(samples.tolist()) == {0, 1}
     assert all(store.case_of(int(number)).split == "train" for number in slices)
-
-    class Drawn:
-        channels = store.channels
-
-        def images(self, chosen):
-            return images[chosen]
-
-        def labels(self, chosen):
-            return labels[chosen]
-
-    assert nearest_pairs_picture(store, Drawn(), found, tmp_path / "nearest.png")
-    assert (tmp_path / "nearest.png").read_bytes().startswith(b"\x89PNG")

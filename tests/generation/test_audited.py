@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
+from synthmed.evaluation.brief import Brief, BriefFigure, read_brief
+from synthmed.evaluation.figures import Estimate
 from synthmed.evaluation.memorisation.audit import audit
 from synthmed.evaluation.memorisation.verdict import Verdict
-from synthmed.generation.audited import audit_bundle, read_verdict, record_audit
+from synthmed.generation.audited import EVALUATION_FILE, audit_bundle, read_verdict, record_audit
 from synthmed.generation.bundle import GeneratorBundle
 from synthmed.generation.provenance import dataset_description
 from synthmed.serving.card import model_card
@@ -70,6 +72,23 @@ def test_card_and_set_tell_the_verdict(tiny_info):
     assert "Passed: fine" in model_card(good, version=1) and "AUC of 0.50" in model_card(good, version=1)
     entry = dataset_description(good, count=1, seed=0, psi=1.0, unit="slice")["GeneratedBy"][0]
     assert entry["MemorisationAudit"] == {"Passed": True, "Verdict": "passed: fine"}
+
+
+def test_figures_beside_a_run_reach_its_card(tiny_info, tmp_path):
+    """A card would be silent on what was measured, or tell figures of younger weights."""
+    info = tiny_info("base")
+    assert "Not measured" in model_card(info, version=1)
+    kid = BriefFigure(
+        label="KID of a|b", estimate=Estimate(value=0.125, low=0.1, high=0.15), floor=None, reads="worse than real"
+    )
+    brief = Brief(figures=(kid,), samples=600, held_out=99, patients=7, psi=(0.7,), space="offline", model_hash="ab")
+    brief.write(tmp_path / EVALUATION_FILE)
+    assert read_brief(tmp_path / EVALUATION_FILE, "ab") == brief
+    assert read_brief(tmp_path / EVALUATION_FILE, "cd") is None
+    assert read_brief(tmp_path / "gone.json", "ab") is None
+    card = model_card(info.model_copy(update={"evaluation": brief}), version=1)
+    assert "| KID of a/b | 0.125 [0.1 to 0.15] | none | worse than real |" in card
+    assert all(words in card for words in ("600 synthetic", "psi 0.7", "7 patients", "offline"))
 
 
 def test_a_generator_is_audited_against_its_own_store_alone(tiny_bundle, store, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Figures of the label maps of a synthetic set against those of held-out patients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from synthmed.evaluation.distances import coarse_vectors
 from synthmed.evaluation.figures import Estimate, Figure, Section
 from synthmed.evaluation.masks.measures import MEASURES, Measure, measure, neighbours
-from synthmed.evaluation.masks.resampling import estimate, wasserstein, weights
+from synthmed.evaluation.masks.weighted import wasserstein
+from synthmed.evaluation.resampling import Units, interval
 
 FEWEST_SHOWN = 5
 """Slices that must show a class in a set before anything is said of its shape there."""
@@ -51,7 +53,9 @@ class _Measured:
 
     def __init__(self, group: MaskGroup, classes: int, spacing: tuple[float, float], seed: int):
         self.labels = group.labels
-        self.weights = weights(group.groups, seed=seed)
+        units = Units.of_patients(group.groups)
+        self.alone = units.count == 1
+        self.weights = units.slice_weights(seed=seed)
         self.values = measure(group.labels, classes=classes, spacing=spacing)
         self.shown = np.isfinite(self.values[:, :, 0])
         self.classes = classes
@@ -158,10 +162,20 @@ def _too_few(found: dict[str, _Measured], index: int) -> str:
     return " and ".join(few)
 
 
-def _against(distance, found: dict[str, _Measured]) -> tuple[Estimate, Estimate]:
+def _against(
+    distance: Callable[[_Measured, _Measured], NDArray[np.float64]], found: dict[str, _Measured]
+) -> tuple[Estimate, Estimate]:
     """Return a distance to the held-out slices of the synthetic slices, and of the training slices: the floor."""
-    own, floor = (estimate(distance(found[kind], found["held_out"])) for kind in ("synthetic", "training"))
-    return own, floor
+    return _estimate(distance, found["synthetic"], found["held_out"]), _estimate(
+        distance, found["training"], found["held_out"]
+    )
+
+
+def _estimate(
+    distance: Callable[[_Measured, _Measured], NDArray[np.float64]], one: _Measured, real: _Measured
+) -> Estimate:
+    value, *resampled = distance(one, real)
+    return interval(float(value), [] if one.alone and real.alone else resampled, lowest=0.0)
 
 
 def _frequency(found: dict[str, _Measured], index: int, name: str) -> Figure:

@@ -57,6 +57,7 @@ def audit(
     images: NDArray[np.float32] | None,
     labels: NDArray[np.uint8] | None,
     *,
+    cases: NDArray[np.int64] | None = None,
     features: FeatureSpace | None = None,
     model_hash: str = "",
     seed: int = 0,
@@ -70,6 +71,7 @@ def audit(
         store: The store that the generator was trained on.
         images: Samples `[n, H, W, C]` in [-1, 1]; None for a generator of label maps alone.
         labels: Their label maps `[n, H, W]`; None to leave them out.
+        cases: Which generated case each sample is of, `[n]`, for intervals; by default one each.
         features: A further space for images.
         model_hash: Of the generator.
         seed: Of the bootstraps.
@@ -89,7 +91,7 @@ def audit(
         )
     held_out = RealSlices(store, np.concatenate([store.indices("val"), store.indices("test")])).thinned(MOST_HELD_OUT)
     judged: list[Judged] = []
-    for space, samples, name in _spaces(store, images, labels, features):
+    for space, samples, name in _spaces(store, images, labels, features, cases):
         real, unseen = (getattr(one, name)() for one in (training, held_out))
         one = judge(space, samples, real, unseen, seed=seed)
         if one is not None:
@@ -107,16 +109,20 @@ def read_audit(path: Path) -> Audit | None:
 
 
 def _spaces(
-    store: Store, images: np.ndarray | None, labels: np.ndarray | None, features: FeatureSpace | None
+    store: Store,
+    images: np.ndarray | None,
+    labels: np.ndarray | None,
+    features: FeatureSpace | None = None,
+    cases: NDArray[np.int64] | None = None,
 ) -> list[tuple[Space, Slices, str]]:
     spaces: list[tuple[Space, Slices, str]] = []
     if images is not None:
-        drawn = sample_slices(images)
+        drawn = sample_slices(images, cases)
         spaces.append((ImageSpace(store.size), drawn, "images"))
         if features is not None:
             spaces.append((features, drawn, "images"))
     if labels is not None and store.labelled:
-        spaces.append((MaskSpace(store.size, len(store.classes)), sample_slices(labels), "labels"))
+        spaces.append((MaskSpace(store.size, len(store.classes)), sample_slices(labels, cases), "labels"))
     return spaces
 
 
@@ -136,7 +142,7 @@ def _attack(
     seed: int,
 ) -> Figure | None:
     """Return the figure of membership inference; None where nobody is held out or nothing can be compared."""
-    spaces = _spaces(store, images, labels, None)
+    spaces = _spaces(store, images, labels)
     if not len(held_out) or not spaces:
         return None
     space, samples, name = spaces[0]

@@ -14,6 +14,7 @@ from synthmed.evaluation.memorisation.calibration import (
     share_interval,
 )
 from synthmed.evaluation.memorisation.spaces import Nearest, Slices, Space
+from synthmed.evaluation.resampling import Units, median
 
 FEWEST_PATIENTS = 5
 FEWEST_SLICES = 100
@@ -120,7 +121,8 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
         passed=not (copies.any() or many),
         words=_words(space, int(copies.sum()), int(near.sum()), compared, expected, low, many),
     )
-    return Judged(finding, _figures(finding, found, real, (low, high)))
+    medians = _medians(finding, found, real, (samples.patient, patient[shown]), seed)
+    return Judged(finding, (*_figures(finding, (low, high)), *medians))
 
 
 def _unseen(space: Space, training: Slices, held_out: Slices) -> tuple[Nearest | None, np.ndarray]:
@@ -154,12 +156,11 @@ def _words(space: Space, copies: int, near: int, compared: int, expected: Expect
     return f"{what}: no copy, and {share} of unseen patients are, where up to {expected.high:.1%} is chance"
 
 
-def _figures(finding: Finding, found: Nearest, real: Nearest, interval: tuple[float, float]) -> tuple[Figure, ...]:
+def _figures(finding: Finding, interval: tuple[float, float]) -> tuple[Figure, ...]:
     if not finding.compared:
         return ()
     warning = "" if finding.compared >= 100 else f"{finding.compared} samples are few: copies may be missed"
-    shown = found.distance[~found.empty]
-    figures = [
+    return (
         Figure(
             name=f"{finding.space}_copies",
             label=f"{finding.label}: copies",
@@ -185,32 +186,45 @@ def _figures(finding: Finding, found: Nearest, real: Nearest, interval: tuple[fl
             space=finding.space,
             warning=warning,
         ),
-        Figure(
-            name=f"{finding.space}_nearest_distance",
-            label=f"{finding.label}: median distance to the nearest training slice",
-            estimate=Estimate(value=float(np.median(shown))),
-            floor=Estimate(value=float(np.median(real.distance))),
-            better="floor",
-            definition=finding.definition[0].upper() + finding.definition[1:] + ".",
-            space=finding.space,
+    )
+
+
+def _medians(
+    finding: Finding, found: Nearest, real: Nearest, owners: tuple[np.ndarray, np.ndarray], seed: int
+) -> tuple[Figure, ...]:
+    """Return the median distance and ratio of samples and of unseen patients, given which case or patient each is."""
+    words = {
+        "distance": ("distance to the nearest training slice", finding.definition[0].upper() + finding.definition[1:]),
+        "ratio": (
+            "ratio to the nearest other patient",
+            "Distance to the nearest training slice as a share of the distance to the nearest slice of any other "
+            "training patient: near 1 for a new patient, near 0 for a copy (Lowe 2004; compare Carlini et al. 2023, "
+            "arXiv:2301.13188)",
         ),
-    ]
-    ratios, floors = (one.ratio for one in (found, real))
-    if np.isfinite(ratios).any() and np.isfinite(floors).any():
-        figures.append(
-            Figure(
-                name=f"{finding.space}_nearest_ratio",
-                label=f"{finding.label}: median ratio to the nearest other patient",
-                estimate=Estimate(value=float(np.median(ratios[np.isfinite(ratios)]))),
-                floor=Estimate(value=float(np.median(floors[np.isfinite(floors)]))),
-                better="floor",
-                definition="Distance to the nearest training slice as a share of the distance to the nearest slice of "
-                "any other training patient: near 1 for a new patient, near 0 for a copy (Lowe 2004; compare Carlini "
-                "et al. 2023, arXiv:2301.13188).",
-                space=finding.space,
-            )
+    }
+    figures = []
+    for name, (label, definition) in words.items():
+        own, floor = (
+            _median(getattr(one, name), owner, seed) for one, owner in zip((found, real), owners, strict=True)
         )
+        if own is not None and floor is not None:
+            figures.append(
+                Figure(
+                    name=f"{finding.space}_nearest_{name}",
+                    label=f"{finding.label}: median {label}",
+                    estimate=own,
+                    floor=floor,
+                    better="floor",
+                    definition=f"{definition}.",
+                    space=finding.space,
+                )
+            )
     return tuple(figures)
+
+
+def _median(values: np.ndarray, owner: np.ndarray, seed: int) -> Estimate | None:
+    known = np.isfinite(values)
+    return median(values[known], Units.of_patients(owner[known]), seed=seed) if known.any() else None
 
 
 def _plain(values: np.ndarray) -> list[float]:

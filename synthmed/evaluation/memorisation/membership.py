@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from synthmed.evaluation.figures import Estimate
+from synthmed.evaluation.resampling import Units, interval, paired_weights
 
 RESAMPLES = 2000
 
@@ -34,26 +35,16 @@ def attack_auc(
     Returns:
         Area under the ROC curve with a 95 % interval; without interval where a group has one patient.
     """
-    rows, row_sizes = _numbered(member_patient)
-    columns, column_sizes = _numbered(other_patient)
-    wins = _wins(members, others, rows, columns, (len(row_sizes), len(column_sizes)))
+    rows, columns = (Units.of_patients(patient) for patient in (member_patient, other_patient))
+    wins = _wins(members, others, rows.owner, columns.owner, (rows.count, columns.count))
     value = wins.sum() / (len(members) * len(others))
-    if min(len(row_sizes), len(column_sizes)) < 2:
+    if min(rows.count, columns.count) < 2:
         return Estimate(value=float(value))
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(RESAMPLES):
-        row, column = (
-            random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes))) for sizes in (row_sizes, column_sizes)
-        )
-        drawn.append(row @ wins @ column / ((row @ row_sizes) * (column @ column_sizes)))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value=float(value), low=float(low), high=float(high))
-
-
-def _numbered(patient: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    _, number, sizes = np.unique(patient, return_inverse=True, return_counts=True)
-    return number, sizes
+    drawn, theirs = paired_weights(rows, columns, seed=seed, resamples=RESAMPLES)
+    shares = np.einsum("bi,ij,bj->b", drawn, wins, theirs, optimize=True) / (
+        (drawn @ rows.sizes) * (theirs @ columns.sizes)
+    )
+    return interval(float(value), shares, lowest=0.0, highest=1.0)
 
 
 def _wins(

@@ -51,6 +51,6 @@ class RealSlices:
         return Slices(lambda chosen: self._store.labels(self.numbers[chosen]), self.patient)
 
 
-def sample_slices(arrays: np.ndarray) -> Slices:
-    """Return samples `[n, ...]` as slices of nobody: of one common patient."""
-    return Slices(lambda chosen: arrays[chosen], np.zeros(len(arrays), np.int64))
+def sample_slices(arrays: np.ndarray, cases: NDArray[np.int64] | None = None) -> Slices:
+    """Return samples `[n, ...]` as slices of nobody in the store: of the cases `[n]`, by default one each."""
+    return Slices(lambda chosen: arrays[chosen], np.arange(len(arrays), dtype=np.int64) if cases is None else cases)

@@ -93,7 +93,7 @@ def check_silent(store, images, labels):
 def test_copies_among_strangers_are_found(planting, phantom, kind):
     """A user would hand out training images: one sample in a hundred is one, moved, noisy, brighter or larger."""
     store, images, labels = phantom
-    check_found(planting, store, images, labels, kind)
+    check_found(planting, store, images[::2], labels[::2], kind)
 
 
 def test_strangers_are_no_copies(phantom):
