@@ -108,6 +108,14 @@ class _Connection(H11Protocol):
         super().data_received(data)
         self._await_headers()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has said all and closed its side, as `nc -N` does."""
+        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        if answering:
+            self.cycle.keep_alive = False
+        # TLS cannot be half closed.
+        return answering and self.scheme == "http"
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()

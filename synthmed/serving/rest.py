@@ -103,13 +103,16 @@ class RestApp:
         except ServingError as error:
             call.code = error.code
             headers = {"www-authenticate": "Bearer"} if error.code is Code.UNAUTHENTICATED else None
-            return JSONResponse({"error": error.message}, status_code=error.code.http, headers=headers)
+            return _failure(error.code, error.message, headers)
+        except RecursionError:
+            call.code = Code.INVALID_ARGUMENT
+            return _failure(call.code, "the JSON is nested too deeply")
         except ClientDisconnect:
             call.code = Code.CANCELLED
             return Response(status_code=400)
         except Exception as error:  # A request must never end the server; the client learns what happened.
             call.code = Code.INTERNAL
-            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=Code.INTERNAL.http)
+            return _failure(call.code, f"{type(error).__name__}: {error}")
 
     async def _under_v(self, request: Request, path: str, call: _Call) -> Response:
         if request.method == "POST" and (match := _POST.fullmatch(path)):
@@ -203,6 +206,12 @@ def _version(match: re.Match[str]) -> int | None:
     if len(digits) > len(str(LARGEST_VERSION)) or int(digits) > LARGEST_VERSION:
         raise invalid(f"Failed to convert version: {match['version']} to numeric.")
     return int(digits)
+
+
+def _failure(code: Code, message: str, headers: dict[str, str] | None = None) -> Response:
+    # The message may repeat bytes of the request that are no UTF-8; the answer must be.
+    readable = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return JSONResponse({"error": readable}, status_code=code.http, headers=headers)
 
 
 def _malformed(method: str, path: str) -> ServingError:
