@@ -1,12 +1,17 @@
 """`synthmed serve`: TensorFlow Serving's interfaces on this machine, without a container engine."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from synthmed.errors import UserError
 
 from .common import console
+
+if TYPE_CHECKING:
+    from synthmed.serving.models_config import ModelConfig
 
 
 @click.command()
@@ -30,11 +35,75 @@ from .common import console
     show_default=True,
     help="Port of gRPC; 0: a free one.",
 )
-def command(models: Path | None, model_config_file: Path | None, rest_port: int, grpc_port: int) -> None:
-    """Serve exported generators on 127.0.0.1 until interrupted.
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; one that other machines reach needs a token or TLS.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="File with a token that requests must bear.  [default: the environment's SYNTHMED_TOKEN, else none]",
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM): speak TLS alone.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key (PEM, without a passphrase).")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Requests worked on at once.  [default: as many as processors, at least 2]",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; more are refused with 429 (RESOURCE_EXHAUSTED).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds that a request may take.",
+)
+@click.option(
+    "--max-request", type=click.IntRange(min=1), default=64, show_default=True, help="MiB that a request may have."
+)
+@click.option(
+    "--max-answer",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="MiB that an answer's arrays may have.",
+)
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Seconds between looks for new models and versions; 0: none.",
+)
+def command(
+    models: Path | None,
+    model_config_file: Path | None,
+    rest_port: int,
+    grpc_port: int,
+    host: str,
+    token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    workers: int | None,
+    queue: int,
+    timeout: float,
+    max_request: int,
+    max_answer: int,
+    poll: float,
+) -> None:
+    """Serve exported generators, on this machine alone unless told, until interrupted.
 
     Requests and answers are TensorFlow Serving's: REST predict, status and metadata; gRPC Predict, GetModelMetadata and
-    GetModelStatus. Versions are read once, at the start.
+    GetModelStatus. A new version that appears is loaded and takes the place of the old one without losing a request.
 
     \b
     Example:
@@ -45,27 +114,49 @@ def command(models: Path | None, model_config_file: Path | None, rest_port: int,
     lacking = missing("serving")
     if lacking:
         raise UserError(f"serving needs {', '.join(lacking)}: pip install 'synthmed[serving]'")
-    from synthmed.generation.savedmodel import shipped_models
+    from synthmed.serving.access import Access, read_token
+    from synthmed.serving.limits import MIB, Limits
     from synthmed.serving.manager import ModelManager
-    from synthmed.serving.models_config import models_below, read_models_config
     from synthmed.serving.server import EmbeddedServer
 
-    if models is not None and model_config_file is not None:
-        raise UserError("give --models or --model-config-file, not both")
-    if model_config_file is not None:
-        configs = read_models_config(model_config_file)
-    else:
-        here = Path("saved_models")
-        configs = models_below(models or (here if here.is_dir() else shipped_models()))
-    manager = ModelManager(configs)
-    server = EmbeddedServer(manager, rest_port=rest_port, grpc_port=grpc_port)
+    access = Access(host, read_token(token_file), tls_cert, tls_key)
+    limits = Limits(
+        workers=workers or Limits().workers,
+        queue=queue,
+        seconds=timeout,
+        request_bytes=max_request * MIB,
+        held_bytes=max(4 * max_request * MIB, Limits.held_bytes),
+        answer_bytes=max_answer * MIB,
+    )
+    source = _source(models, model_config_file)
     out = console(stderr=True)
+    manager = ModelManager(source(), source=source, notify=out.print)
+    server = EmbeddedServer(
+        manager, rest_port=rest_port, grpc_port=grpc_port, access=access, limits=limits, poll_seconds=poll
+    )
 
     def tell() -> None:
         for reason in manager.failures():
             out.print(f"not served: {reason}")
         for servable in manager.servables():
             out.print(f"serving {servable.name} version {servable.version}")
-        out.print(f"ready: REST on {server.rest_url}, gRPC on 127.0.0.1:{server.grpc_port}; end with Ctrl-C")
+        if not access.is_local and not access.tls:
+            out.print(
+                "note: without TLS the token and all images cross the network in clear: give --tls-cert, --tls-key"
+            )
+        out.print(f"ready: REST on {server.rest_url}, gRPC on {access.address}:{server.grpc_port}; end with Ctrl-C")
 
     server.run(ready=tell)
+
+
+def _source(models: Path | None, config_file: Path | None) -> "Callable[[], list[ModelConfig]]":
+    from synthmed.generation.savedmodel import shipped_models
+    from synthmed.serving.models_config import models_below, read_models_config
+
+    if models is not None and config_file is not None:
+        raise UserError("give --models or --model-config-file, not both")
+    if config_file is not None:
+        return lambda: read_models_config(config_file)
+    here = Path("saved_models")
+    folder = models or (here if here.is_dir() else shipped_models())
+    return lambda: models_below(folder)

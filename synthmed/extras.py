@@ -9,6 +9,7 @@ EXTRAS = {
         "grpc": "grpcio",
         "tensorflow_serving": "tensorflow-serving-api",
         "google": "protobuf",
+        "prometheus_client": "prometheus-client",
     },
     "dicom": {"gdcm": "python-gdcm"},
 }

@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "tensorflow_serving": "tensorflow-serving-api",
     "PIL": "Pillow",
+    "prometheus_client": "prometheus-client",
 }
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs a checkout")

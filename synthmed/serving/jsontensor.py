@@ -29,6 +29,14 @@ def request_arrays(document: dict[str, Any], dtypes: Mapping[str, str]) -> tuple
     Raises:
         ServingError: INVALID_ARGUMENT with TensorFlow Serving's text; UNIMPLEMENTED for a type without a form in JSON.
     """
+    try:
+        return _request_arrays(document, dtypes)
+    except ValueError as error:
+        # NumPy has arrays of 64 dimensions at most.
+        raise invalid(f"Failed to convert JSON to a tensor: {error}") from None
+
+
+def _request_arrays(document: dict[str, Any], dtypes: Mapping[str, str]) -> tuple[Form, dict[str, np.ndarray]]:
     if "instances" in document and "inputs" in document:
         only_one = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         raise invalid(f"JSON Value: {printed(document)} {only_one}")

@@ -6,6 +6,9 @@ from pathlib import Path
 from synthmed.errors import UserError
 from synthmed.generation.savedmodel import is_saved_model, versions
 
+LARGEST_VERSION = 2**63 - 1
+"""The protocols carry versions as int64."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -23,7 +26,7 @@ class ModelConfig:
 
     def chosen(self) -> list[Path]:
         """Return the folders of the versions to serve that exist now, oldest first."""
-        found = versions(self.folder)
+        found = [path for path in versions(self.folder) if int(path.name) <= LARGEST_VERSION]
         if self.specific:
             return [path for path in found if int(path.name) in self.specific]
         return found[-self.latest :] if self.latest else found
@@ -61,7 +64,7 @@ def read_models_config(path: Path) -> list[ModelConfig]:
         raise UserError(f"{path} cannot be read ({error.strerror}): check --model-config-file") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no model_config_list ({error}): mend it") from None
-    configs = []
+    configs: list[ModelConfig] = []
     for entry in message.model_config_list.config:
         policy = entry.model_version_policy
         kind = policy.WhichOneof("policy_choice")
@@ -69,6 +72,8 @@ def read_models_config(path: Path) -> list[ModelConfig]:
         folder = Path(entry.base_path.removeprefix("file://"))
         if not entry.name or not versions(folder):
             raise UserError(f"{path}: model {entry.name!r} has no version in {entry.base_path!r}: mend its base_path")
+        if any(entry.name == other.name for other in configs):
+            raise UserError(f"{path} names model {entry.name!r} twice: give each model one config block")
         specific = tuple(policy.specific.versions) if kind == "specific" else ()
         configs.append(ModelConfig(entry.name, folder, latest, specific, dict(entry.version_labels)))
     if not configs:

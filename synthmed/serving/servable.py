@@ -1,5 +1,6 @@
 """One loaded version of a SavedModel: its signatures as they are described, and calling them."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,23 @@ class Servable:
             key: tf.as_dtype(info.dtype).name.replace("float32", "float").replace("float64", "double")
             for key, info in inputs.items()
         }
+
+    def answer_bytes(self, signature: str, inputs: Mapping[str, np.ndarray]) -> int:
+        """Return how many bytes the outputs of `run` will have, as far as the signature tells; 0 where it does not.
+
+        Told are outputs whose first dimension alone is open and follows that of the inputs, as a batch does.
+        """
+        import tensorflow as tf
+
+        batch = max((len(value) for value in inputs.values() if np.ndim(value)), default=1)
+        total = 0
+        for info in self.signatures[signature or DEFAULT_SIGNATURE].outputs.values():
+            sizes = [dim.size for dim in info.tensor_shape.dim]
+            if info.tensor_shape.unknown_rank or any(size < 0 for size in sizes[1:]):
+                continue
+            first = [batch if size < 0 else size for size in sizes[:1]]
+            total += math.prod(first + sizes[1:]) * tf.as_dtype(info.dtype).size
+        return total
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs of a signature by name. Shapes are checked by the model's operations alone.

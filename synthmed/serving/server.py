@@ -1,24 +1,23 @@
 """The embedded server: TensorFlow Serving's interfaces on a laptop, without a container engine."""
 
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
 from synthmed.errors import UserError
+from synthmed.serving.access import Access
+from synthmed.serving.backend import Backend
+from synthmed.serving.limits import Limits
+from synthmed.serving.listener import GRACE_SECONDS, bound_socket, make_listener
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.rest import rest_app
 
-LOOPBACK = "127.0.0.1"
-GRACE_SECONDS = 30
-"""How long requests that were accepted may take after the server was told to stop."""
+POLL_SECONDS = 2.0
 
 
 class EmbeddedServer:
-    """Serves a manager's models over REST, and over gRPC where a port is given, on this machine alone.
+    """Serves a manager's models over REST, and over gRPC where a port is given; on this machine alone by default.
 
     The ports are taken at once, so that one that is in use is told before any model is loaded.
 
@@ -26,14 +25,29 @@ class EmbeddedServer:
         manager: The models; `run` loads them.
         rest_port: TCP port of REST; 0 takes a free one.
         grpc_port: TCP port of gRPC; 0 takes a free one, None leaves gRPC out.
+        access: Where to listen and who may ask.
+        limits: What to take on at once.
+        poll_seconds: How often to look for new versions; 0 never.
 
     Raises:
         UserError: If a port is in use or not allowed.
     """
 
-    def __init__(self, manager: ModelManager, *, rest_port: int = 8501, grpc_port: int | None = None):
+    def __init__(
+        self,
+        manager: ModelManager,
+        *,
+        rest_port: int = 8501,
+        grpc_port: int | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
+        poll_seconds: float = POLL_SECONDS,
+    ):
         self.manager = manager
-        self._socket = _bound_socket(rest_port, "--rest-port")
+        self.access = access or Access()
+        self.backend = Backend(manager, limits or Limits(), self.access)
+        self.poll_seconds = poll_seconds
+        self._socket = bound_socket(self.access, rest_port, "--rest-port")
         self.rest_port: int = self._socket.getsockname()[1]
         self.grpc_port: int | None = None
         self._grpc: Any = None
@@ -41,26 +55,27 @@ class EmbeddedServer:
             from synthmed.serving.rpc import start_grpc
 
             try:
-                self._grpc, self.grpc_port = start_grpc(manager, host=LOOPBACK, port=grpc_port)
+                self._grpc, self.grpc_port = start_grpc(self.backend, port=grpc_port)
             except UserError:
                 self._socket.close()
                 raise
-        config = uvicorn.Config(
-            rest_app(manager),
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        self._uvicorn = _Quiet(config)
+        self._app = rest_app(self.backend)
+        self._listener = make_listener(self._app, self.access)
 
     @property
     def rest_url(self) -> str:
         """Where REST listens."""
-        return f"http://{LOOPBACK}:{self.rest_port}"
+        return self.access.url(self.rest_port)
+
+    @property
+    def grpc_url(self) -> str | None:
+        """Where gRPC listens, or None."""
+        return None if self.grpc_port is None else self.access.url(self.grpc_port, scheme="grpc")
 
     def run(self, *, ready: Callable[[], None] | None = None) -> None:
         """Load the models, answer until `stop` or SIGTERM or SIGINT, and finish what was accepted.
+
+        A second signal ends at once.
 
         Args:
             ready: Called once when all models are loaded and requests are answered.
@@ -68,50 +83,29 @@ class EmbeddedServer:
         Raises:
             UserError: If no model can be loaded.
         """
+        grpc_ended: list[Any] = []
         try:
             self.manager.load()
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, lambda *_: self.stop())
+            if self.poll_seconds:
+                self.manager.watch(self.poll_seconds)
             if self._grpc is not None:
                 self._grpc.start()
-            if ready is not None:
-                self._uvicorn.when_started = ready
-            self._uvicorn.run(sockets=[self._socket])
+                self._listener.when_stopping = lambda: grpc_ended.append(self._grpc.stop(GRACE_SECONDS))
+            self._listener.when_started = ready
+            self._listener.run(sockets=[self._socket])
         finally:
+            self.manager.close()
             if self._grpc is not None:
-                self._grpc.stop(GRACE_SECONDS).wait()
+                (grpc_ended[0] if grpc_ended else self._grpc.stop(0)).wait()
+            self._app.close()
             self._socket.close()
 
     def stop(self) -> None:
-        """Stop accepting requests; `run` returns when the accepted ones are answered."""
-        self._uvicorn.should_exit = True
-
-
-class _Quiet(uvicorn.Server):
-    when_started: Callable[[], None] | None = None
-
-    def install_signal_handlers(self) -> None:
-        """Leave signals to EmbeddedServer."""
-
-    def capture_signals(self):
-        # uvicorn would raise the signal again after a graceful stop, which then ends the process as if it had failed.
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        if self.when_started is not None:
-            self.when_started()
-
-
-def _bound_socket(port: int, option: str) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((LOOPBACK, port))
-    except OSError as error:
-        bound.close()
-        raise UserError(f"port {port} cannot be used ({error.strerror}): choose another {option}") from None
-    return bound
+        """Stop accepting requests; `run` returns when the accepted ones are answered. A second call drops those."""
+        if self.backend.stopping:
+            self._listener.force_exit = True
+        self.backend.stopping = True
+        self._listener.should_exit = True

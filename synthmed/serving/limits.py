@@ -1,0 +1,148 @@
+"""What a server takes on at once: a bounded queue instead of memory that grows, and time limits."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from synthmed.serving.status import Code, ServingError, invalid
+
+MIB = 2**20
+_Answer = TypeVar("_Answer")
+
+
+def _default_workers() -> int:
+    return max(2, os.cpu_count() or 2)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a server; all are for both protocols together unless said otherwise."""
+
+    workers: int = field(default_factory=_default_workers)
+    """Requests that are worked on at once."""
+    queue: int = 64
+    """Requests that may wait beside them; one more is refused with RESOURCE_EXHAUSTED (429)."""
+    seconds: float = 300.0
+    """How long a request may take from its first byte to its answer; then DEADLINE_EXCEEDED (504)."""
+    request_bytes: int = 64 * MIB
+    """Size of one request, once it is decompressed."""
+    held_bytes: int = 256 * MIB
+    """Requests and answers that are in memory at once; while there are more, requests are refused."""
+    answer_bytes: int = 64 * MIB
+    """Size of one answer's arrays; where a signature tells it, it is checked before the model runs."""
+
+
+class Gate:
+    """Hands out tickets for requests, as many as the limits allow.
+
+    Args:
+        limits: What is allowed.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.running = 0
+        self.admitted = 0
+        self.held = 0
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(limits.workers)
+
+    def ticket(self) -> "Ticket":
+        """Admit a request.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED while too many are there already.
+        """
+        with self._lock:
+            if self.admitted >= self.limits.workers + self.limits.queue:
+                raise _busy()
+            self.admitted += 1
+        return Ticket(self)
+
+    def _hold(self, size: int, *, refuse: bool) -> None:
+        with self._lock:
+            if refuse and self.held and self.held + size > self.limits.held_bytes:
+                raise _busy()
+            self.held += size
+
+    def _leave(self, held: int) -> None:
+        with self._lock:
+            self.admitted -= 1
+            self.held -= held
+
+    def _run(self, call: Callable[[], _Answer], seconds: float) -> _Answer:
+        if not self._slots.acquire(timeout=max(seconds, 0)):
+            raise late()
+        self.running += 1
+        try:
+            return call()
+        finally:
+            self.running -= 1
+            self._slots.release()
+
+
+class Ticket:
+    """The right of one request to be worked on, and the memory that it holds. Closed once, by whoever is last."""
+
+    def __init__(self, gate: Gate):
+        self.limits = gate.limits
+        self.started = time.monotonic()
+        self._gate = gate
+        self._held = 0
+        self._closed = False
+
+    def left(self) -> float:
+        """Return the seconds that are left for the request."""
+        return self.limits.seconds - (time.monotonic() - self.started)
+
+    def hold(self, size: int) -> None:
+        """Account for `size` more bytes of the request.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if it is too large for this server, RESOURCE_EXHAUSTED if it is so now.
+        """
+        if self._held + size > self.limits.request_bytes:
+            raise invalid(f"request is larger than {self.limits.request_bytes} bytes: send fewer items at once")
+        self._gate._hold(size, refuse=True)
+        self._held += size
+
+    def hold_answer(self, size: int) -> None:
+        """Account for an answer until the ticket is closed: it is there, so it is never refused."""
+        self._gate._hold(size, refuse=False)
+        self._held += size
+
+    def run(self, call: Callable[[], _Answer], *, seconds: float | None = None) -> _Answer:
+        """Return `call()`, made in this thread when a worker's place is free.
+
+        Args:
+            call: The work.
+            seconds: How long to wait for the place, beside the limit of the server.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED if no place becomes free in time.
+        """
+        return self._gate._run(call, self.left() if seconds is None else min(seconds, self.left()))
+
+    def close(self) -> None:
+        """Give the place back; harmless when repeated."""
+        if not self._closed:
+            self._closed = True
+            self._gate._leave(self._held)
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def late() -> ServingError:
+    """Return the error of a request that took too long."""
+    return ServingError(Code.DEADLINE_EXCEEDED, "the request took too long: ask for fewer items at once, or later")
+
+
+def _busy() -> ServingError:
+    return ServingError(Code.RESOURCE_EXHAUSTED, "the server is busy: try again in a moment")
