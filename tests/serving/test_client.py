@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.serving import client as client_module
+from synthmed.serving import modelclient
 from synthmed.serving.client import RestClient
 from synthmed.serving.remote import RemoteSampler
 
@@ -81,7 +81,7 @@ def test_wrong_servers_are_told(answers, status, text, message):
 
 def test_a_busy_server_is_asked_again(answers, monkeypatch):
     """A set of a thousand items would fail because of one busy moment."""
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(modelclient, "FIRST_PAUSE_SECONDS", 0.01)
     book, url = answers
     book["POST"] = [(429, "{}"), (503, "{}"), (200, '{"outputs": [1.5]}')]
     assert RestClient(url, model="m").predict("sample", {"seed": np.zeros(1, np.int64)}) == {"": [1.5]}
