@@ -39,8 +39,8 @@ _WORDS = (
     (Kind.TLS, ("handshak", "ssl_", "certificate", "tls")),
     (Kind.FOREIGN, ("http1", "http/1", "http2 header", "deserializ")),
     (Kind.TOO_LARGE, ("larger than max", "message too large")),
-    (Kind.ABSENT, ("failed to connect", "connection refused", "dns resolution", "name resolution")),
     (Kind.LOST, ("socket closed", "connection reset", "broken pipe", "stream removed", "goaway", "transport closed")),
+    (Kind.ABSENT, ("failed to connect", "connection refused", "dns resolution", "name resolution")),
 )
 _OF_CONNECTIONS = (
     grpc.StatusCode.UNAVAILABLE,

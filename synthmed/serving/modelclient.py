@@ -1,11 +1,11 @@
 """Asking one model of a TensorFlow Serving endpoint, ours or the original; what REST and gRPC have in common."""
 
 import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -151,6 +151,6 @@ class ModelClient(ABC):
                     raise UserError(refusal.line(url=self.url, model=self.model)) from None
                 # Not all clients that were sent away at once may come back at once.
                 wanted = max(pause * random.uniform(0.5, 1.0), min(refusal.pause, LONGEST_PAUSE_SECONDS))  # noqa: S311
-            time.sleep(wanted)
+            sleep(wanted)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         raise AssertionError("unreachable")

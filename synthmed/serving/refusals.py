@@ -25,7 +25,7 @@ class Kind(Enum):
 
 _MENDS = {
     Kind.BUSY: "{url} stays busy ({reason}): try later, or ask for fewer items at once (--batch)",
-    Kind.LOST: "{url} ended the connection ({reason}): is the server running, and is its protocol that of --url?",
+    Kind.LOST: "{url} ended the connection ({reason}): is the server running, and does --url rightly begin with {own} and not {other}?",
     Kind.ABSENT: "no answer from {url} ({reason}): is the server running? (synthmed serve)",
     Kind.MODEL: "{url} has no {model} to ask ({reason}): check --model",
     Kind.SIGNATURE: "{model} at {url} lacks a signature ({reason}): is it a generator of synthmed? Check --model",
@@ -62,5 +62,6 @@ class Refusal(Exception):
         """Return one line for the user: what is wrong, where, and the mend."""
         lines = self.reason.strip().splitlines()
         reason = lines[0].strip().rstrip(".")[:LONGEST_REASON] if lines else "no reason given"
-        other = _OTHER_SCHEMES.get(url.partition("://")[0], "another scheme")
-        return _MENDS[self.kind].format(url=url, model=model, reason=reason, other=other)
+        scheme = url.partition("://")[0]
+        other = _OTHER_SCHEMES.get(scheme, "another scheme")
+        return _MENDS[self.kind].format(url=url, model=model, reason=reason, own=f"{scheme}://", other=other)
