@@ -25,7 +25,8 @@ class Kind(Enum):
 
 _MENDS = {
     Kind.BUSY: "{url} stays busy ({reason}): try later, or ask for fewer items at once (--batch)",
-    Kind.LOST: "{url} ended the connection ({reason}): is the server running, and does --url rightly begin with {own} and not {other}?",
+    Kind.LOST: "{url} ended the connection ({reason}): is the server running, and does --url rightly begin with "
+    "{own} and not {other}?",
     Kind.ABSENT: "no answer from {url} ({reason}): is the server running? (synthmed serve)",
     Kind.MODEL: "{url} has no {model} to ask ({reason}): check --model",
     Kind.SIGNATURE: "{model} at {url} lacks a signature ({reason}): is it a generator of synthmed? Check --model",

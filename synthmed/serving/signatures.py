@@ -47,14 +47,19 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
     def describe(seed):
         return {"description": tf.fill(tf.shape(seed), description)}
 
+    def sample(seed, psi):
+        return draw(seed, psi)
+
     def sample_bytes(seed, psi):
-        drawn = drawing["sample"](seed, psi)
+        drawn = draw(seed, psi)
         return {f"{key}_bytes": _bytes(value) for key, value in drawn.items()} | {
             "template": bundle.template_index(seed)
         }
 
     tables, description = _geometry_tables(info), info.model_dump_json()
     drawing = _drawing_of_masks(bundle, inputs) if info.variant == "cond" else _drawing(bundle, inputs)
+    draw = _traced_once(drawing["sample"], inputs, "seed", "psi")
+    drawing["sample"] = sample
     if not bundle.is_told:
         drawing.pop("sample_told")
     common: dict[str, Callable[..., dict[str, Any]]] = {
