@@ -3,7 +3,8 @@
     python check_export.py VERSION_FOLDER QUESTIONS.npz
 
 It needs TensorFlow and NumPy alone. QUESTIONS.npz holds arrays named SIGNATURE/in/NAME and SIGNATURE/out/NAME; bytes
-are uint8 of the whole batch. Numbers must agree to 1e-4 of the largest, all else exactly but for one label in a thousand.
+are uint8 of the whole batch. Numbers must agree to 1e-4 of the largest, all else exactly but for one label in a
+thousand.
 """
 
 import sys
