@@ -3,8 +3,8 @@
     python check_openvino.py FOLDER QUESTIONS.npz
 
 It needs OpenVINO and NumPy alone. QUESTIONS.npz holds arrays named in/NAME and out/NAME. FOLDER is a SavedModel, whose
-default signature is the one that OpenVINO reads. Two operations have to be told to OpenVINO, see EXTENSIONS: without the
-second one noise is NaN.
+default signature is the one that OpenVINO reads. Two operations have to be told to OpenVINO, see EXTENSIONS: without
+the second one noise is NaN.
 """
 
 import sys
