@@ -55,8 +55,9 @@ length regularisation; the weights are the exponential moving average of the gen
 - Gains for a segmentation network are not certain and too many synthetic slices do harm: measure on real patients.
 
 ## Use
-Signatures: `sample` (seed, psi) and `geometry` (seed) are what `synthmed query` asks; `serving_default`, `mapping` and
-`synthesis` take latent codes. Every image follows from its seed.
+Signatures: `sample` (seed, psi) and `geometry` (seed) are what `synthmed query` asks, or `sample_bytes`, which answers
+with the bytes of arrays; `serving_default`, `mapping` and `synthesis` take latent codes. Every image follows from its
+seed.
 
     synthmed generate --n 100 --model {name}
 """

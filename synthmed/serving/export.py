@@ -37,6 +37,7 @@ def export_bundle(
     import keras
 
     from synthmed.serving.signatures import generator_signatures
+    from synthmed.serving.warmup_requests import WARMUP_FILE, write_warmup
 
     name = bundle.info.name if name is None else name
     if _NAME.fullmatch(name) is None:
@@ -53,7 +54,8 @@ def export_bundle(
     archive = keras.export.ExportArchive()
     for model in bundle.models:
         archive.track(model)
-    for signature in generator_signatures(bundle, info):
+    signatures = generator_signatures(bundle, info)
+    for signature in signatures:
         # The names of inputs are those of the function's arguments.
         specs = [keras.InputSpec(dtype=kind, shape=shape, name=key) for key, (kind, shape) in signature.inputs.items()]
         archive.add_endpoint(signature.name, signature.function, input_signature=specs)
@@ -61,6 +63,7 @@ def export_bundle(
         archive.write_out(str(folder), verbose=False)
         (folder / INFO_FILE).parent.mkdir(exist_ok=True)
         write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+        write_warmup(folder / WARMUP_FILE, model=name, signatures=signatures)
         card = model_card(info, version=int(version.name))
         (folder / INFO_FILE.parent / CARD_FILE).write_text(card, encoding="utf-8")
     with atomic_file(to / name / CARD_FILE) as path:

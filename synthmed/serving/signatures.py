@@ -28,7 +28,8 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
     """Return the signatures of a generator, the default one first.
 
     Items follow from their seeds, so any number of them can be asked for at once and a server may batch requests.
-    Images, styles and geometry are float32, label maps uint8, the number of a template int32.
+    Images, styles and geometry are float32, label maps uint8, the number of a template int32. `sample_bytes` answers as
+    `sample`, with the bytes of each array (little-endian, rows before columns before channels) in place of its numbers.
 
     Args:
         bundle: The generator.
@@ -46,11 +47,27 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
     def describe(seed):
         return {"description": tf.fill(tf.shape(seed), description)}
 
+    def sample(seed, psi):
+        return draw(seed, psi)
+
+    def sample_bytes(seed, psi):
+        drawn = draw(seed, psi)
+        return {f"{key}_bytes": _bytes(value) for key, value in drawn.items()} | {
+            "template": bundle.template_index(seed)
+        }
+
     tables, description = _geometry_tables(info), info.model_dump_json()
     drawing = _drawing_of_masks(bundle, inputs) if info.variant == "cond" else _drawing(bundle, inputs)
+    draw = _traced_once(drawing["sample"], inputs, "seed", "psi")
+    drawing["sample"] = sample
     if not bundle.is_told:
         drawing.pop("sample_told")
-    common = {"mapping": mapping, "geometry": geometry, "describe": describe}
+    common: dict[str, Callable[..., dict[str, Any]]] = {
+        "sample_bytes": sample_bytes,
+        "mapping": mapping,
+        "geometry": geometry,
+        "describe": describe,
+    }
     return [
         Signature(name, function, {key: inputs[key] for key in inspect.signature(function).parameters})
         for name, function in (drawing | common).items()
@@ -155,6 +172,17 @@ def _still(z):
 
 def _float32(outputs: dict[str, Any]) -> dict[str, Any]:
     return {key: value if key == "mask" else ops.cast(value, "float32") for key, value in outputs.items()}
+
+
+def _bytes(arrays):
+    """Return the bytes of each array of a batch `[b, ...]`: float32 or uint8, the first axis slowest."""
+
+    def one(array):
+        # The values end the message; type and shape, which serialisation puts before them, are of no use here.
+        length = tf.size(array) * array.dtype.size
+        return tf.strings.substr(tf.io.serialize_tensor(array), -length, length)
+
+    return tf.map_fn(one, tf.convert_to_tensor(arrays), fn_output_signature=tf.string)
 
 
 def _geometry_tables(info: "BundleInfo") -> dict[str, np.ndarray]:

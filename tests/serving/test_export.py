@@ -38,6 +38,92 @@ def test_result_does_not_depend_on_the_number_asked_for(exported):
     assert np.array_equal(many.images[10:], one.images)
 
 
+@pytest.mark.parametrize("variant", ["base", "mask", "cond"])
+def test_every_signature_gives_what_the_keras_model_gives(tiny_bundle, all_variants, variant):
+    """A served generator would be another one than the trained one."""
+    import tensorflow as tf
+
+    bundle = tiny_bundle(variant)
+    signatures = tf.saved_model.load(str(all_variants(variant))).signatures
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(4, 16)).astype("f4")
+    psi, still = np.array([1, 0.7, 0.5, 0], "f4"), np.zeros(4, np.int64)
+    given = {"mask": rng.integers(0, 3, (4, 32, 48)).astype(np.int32)} if variant == "cond" else {}
+    w = np.asarray(bundle.mapping(z))
+    drawn = bundle.sample(SEEDS, psi)
+    # Fixed-length strings of NumPy would lose zeros at their ends.
+    raw = {f"{name}_bytes": np.array([one.tobytes() for one in np.asarray(drawn[name])], object) for name in drawn}
+    expected = {
+        "serving_default": ({"z": z, **given}, bundle.synthesis(w, still, **given)),
+        "sample": ({"seed": SEEDS, "psi": psi}, drawn),
+        "sample_bytes": ({"seed": SEEDS, "psi": psi}, raw | {"template": bundle.template_index(SEEDS)}),
+        "mapping": ({"z": z}, {"w": w}),
+        "synthesis": ({"w": w, "seed": SEEDS, **given}, bundle.synthesis(w, SEEDS, **given)),
+    }
+    if variant == "cond":
+        expected["sample_given_mask"] = ({"seed": SEEDS, "psi": psi, **given}, bundle.sample(SEEDS, psi, **given))
+    assert set(signatures) == {*expected, "geometry", "describe"}
+    for name, (inputs, wanted) in expected.items():
+        found = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        assert set(found) == set(wanted)
+        for key, value in wanted.items():
+            theirs, ours = found[key].numpy(), np.asarray(value)
+            if key == "image_bytes":
+                theirs, ours = (np.frombuffer(b"".join(both), "<f4") for both in (theirs, ours))
+            if theirs.dtype.kind == "f":
+                assert np.abs(theirs - ours).max() <= 1e-5 * np.abs(ours).max(), (name, key)
+            else:
+                assert np.array_equal(theirs, ours), (name, key)
+
+
+@pytest.mark.parametrize("variant", ["base", "mask", "cond"])
+def test_a_server_may_join_and_split_requests(all_variants, variant):
+    """With batching on, one user would get another's images, or an error: TensorFlow Serving joins by first axes."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    for name, function in tf.saved_model.load(str(all_variants(variant))).signatures.items():
+        specs = function.structured_input_signature[1]
+        assert specs and all(spec.shape[0] is None for spec in specs.values())
+        inputs = {
+            key: rng.integers(0, 3, [size or 5 for size in spec.shape]).astype(spec.dtype.as_numpy_dtype)
+            for key, spec in specs.items()
+        }
+        whole = function(**{key: tf.constant(value) for key, value in inputs.items()})
+        first = function(**{key: tf.constant(value[:2]) for key, value in inputs.items()})
+        last = function(**{key: tf.constant(value[2:]) for key, value in inputs.items()})
+        for key, value in whole.items():
+            joined = np.concatenate([first[key].numpy(), last[key].numpy()])
+            assert value.shape[0] == len(joined) == 5
+            if key == "image_bytes":
+                value, joined = (np.frombuffer(b"".join(both), "<f4") for both in (value.numpy(), joined))
+            if joined.dtype.kind == "f":
+                assert np.allclose(value, joined, atol=1e-4), (name, key)
+            else:
+                assert np.array_equal(value, joined), (name, key)
+
+
+@pytest.mark.parametrize("variant", ["base", "mask", "cond"])
+def test_the_warm_up_asks_each_signature_once(all_variants, variant):
+    """TensorFlow Serving refuses a version with a bad warm-up, and without one the first user waits."""
+    pytest.importorskip("tensorflow_serving")
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    version = all_variants(variant)
+    signatures = tf.saved_model.load(str(version)).signatures
+    asked = []
+    for record in tf.data.TFRecordDataset(str(version / "assets.extra" / "tf_serving_warmup_requests")):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        assert log.WhichOneof("log_type") == "predict_log" and request.model_spec.name == f"tiny-{variant}"
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        assert all(len(value) == 1 for value in inputs.values())
+        signatures[request.model_spec.signature_name](**{name: tf.constant(value) for name, value in inputs.items()})
+        asked.append(request.model_spec.signature_name)
+    assert sorted(asked) == sorted(signatures)
+
+
 def test_signatures_are_named_and_float32(exported):
     """Clients address tensors by name; other number formats have no form in JSON."""
     import tensorflow as tf
