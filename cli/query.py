@@ -1,15 +1,10 @@
 """`synthmed query`: ask a server for labelled cases."""
 
-import os
 from pathlib import Path
 
 import click
 
-from synthmed.errors import UserError
-
 from .common import console, progress, seed_option
-
-TOKEN_VARIABLE = "SYNTHMED_TOKEN"  # noqa: S105
 
 
 @click.command()
@@ -71,6 +66,7 @@ def command(
     """
     from synthmed.generation.generate import check_drawable, check_request
     from synthmed.generation.sampler import BATCH
+    from synthmed.serving.access import read_token
     from synthmed.serving.modelclient import TIMEOUT_SECONDS
     from synthmed.serving.remote import GeneratorClient, default_model
 
@@ -81,7 +77,7 @@ def command(
         model=model or default_model(),
         batch=batch,
         timeout=timeout or TIMEOUT_SECONDS,
-        token=_token(token_file),
+        token=read_token(token_file, shortest=1),
         ca_file=ca_file,
     )
     with client:
@@ -89,20 +85,3 @@ def command(
         with progress("query") as report:
             client.write(out, count=count, fmt=fmt, unit=unit, psi=psi, seed=seed, progress=report)
     console().print(f"written: {out}")
-
-
-def _token(file: Path | None) -> str | None:
-    """Return the token of a file, else that of the environment, else None."""
-    source = f"--token-file {file}"
-    if file is None:
-        source, token = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE, "").strip()
-        if not token:
-            return None
-    else:
-        try:
-            token = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{source} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from None
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise UserError(f"{source} holds no token: one word of plain letters, digits and signs is expected")
-    return token

@@ -12,7 +12,7 @@ from synthmed.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "SYNTHMED_TOKEN"
-_SHORTEST_TOKEN = 16
+SHORTEST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,19 @@ class Access:
         return scheme.lower() == "bearer" and hmac.compare_digest(sent.strip().encode(), self.token.encode())
 
 
-def read_token(path: Path | None) -> str | None:
+def read_token(path: Path | None, *, shortest: int = SHORTEST_TOKEN) -> str | None:
     """Return the token from a file, else from the environment variable SYNTHMED_TOKEN, else None.
+
+    Args:
+        path: The file; None for the environment.
+        shortest: How many characters it must have: a server of ours asks for enough, a client takes what others gave.
 
     Raises:
         UserError: If the file cannot be read, or the token is too short or has spaces.
     """
     if path is None:
         text, source = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
-        if text is None:
+        if text is None or not text.strip():
             return None
     else:
         source = str(path)
@@ -85,9 +89,9 @@ def read_token(path: Path | None) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read ({error}): check --token-file") from None
     token = text.strip()
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or any(map(str.isspace, token)):
+    if len(token) < shortest or not token.isascii() or not token.isprintable() or " " in token:
         raise UserError(
-            f"the token in {source} is not {_SHORTEST_TOKEN} or more letters and digits in one word: "
+            f"the token in {source} is not {shortest} or more letters and digits in one word: "
             "make one with: openssl rand -hex 32"
         )
     return token
