@@ -123,7 +123,7 @@ def evaluate(
         means=_means(masks),
         audit=audited.verdict,
         selection=None if chosen is None else _selected(select or 0, chosen),
-        warnings=(*warn(about, told), *_oddities(store, material.drawn, masks)),
+        warnings=(*_oddities(store, material.drawn, masks), *warn(about, told)),
     )
     closest = _closest(store, material.drawn, audited)
     return Judgement(evaluation, material.drawn, material.held_out, masks.maps, audited, closest, plots, chosen)

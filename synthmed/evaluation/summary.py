@@ -53,8 +53,10 @@ def warn(about: About, sections: tuple[Section, ...]) -> list[str]:
         if count.units < FEW_PATIENTS:
             words = "patient: the intervals say" if count.units == 1 else "patients: the intervals say"
             warnings.append(f"The {kind} slices are of {count.units} {words} little of how other patients differ.")
-    told = {f"{figure.label}: {figure.warning}" for section in sections for figure in section.figures if figure.warning}
-    return warnings + sorted(told)
+    told: dict[str, list[str]] = {}
+    for figure in (figure for section in sections for figure in section.figures if figure.warning):
+        told.setdefault(figure.warning, []).append(figure.label)
+    return warnings + [f"{', '.join(labels)}: {warning}." for warning, labels in told.items()]
 
 
 def _distance_in_words(figures: list[Figure]) -> str:

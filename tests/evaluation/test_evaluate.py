@@ -100,6 +100,8 @@ def test_constant_images_and_an_empty_class_are_warned_of(store, write_set, held
         ({"channels": ["a"]}, "channels"),
         ({"few": True}, "at least 10"),
         ({"small": True}, "16x16"),
+        ({"plane": True}, "shape"),
+        ({"nan": True}, "not finite"),
         ({"seen": True}, "held out"),
     ],
 )
@@ -109,6 +111,10 @@ def test_sets_that_do_not_fit_are_refused_in_one_line(store, write_set, changes,
     images, labels = store.images(train), store.labels(train)
     if "small" in changes:
         images, labels = images[:, :16, :16], labels[:, :16, :16]
+    if "plane" in changes:
+        images = images[..., :1]
+    if "nan" in changes:
+        images[3, 4, 5, 0] = np.nan
     told = {"training_patients": store.hashes("test")} if "seen" in changes else {}
     told |= {key: value for key, value in changes.items() if key in ("classes", "channels")}
     with pytest.raises(UserError, match=words) as caught:

@@ -153,7 +153,9 @@ def _words(space: Space, copies: int, near: int, compared: int, expected: Expect
     )
     if many:
         return f"{what}: {share} of unseen patients are, at least {low:.1%} where up to {expected.high:.1%} is chance"
-    return f"{what}: no copy, and {share} of unseen patients are, where up to {expected.high:.1%} is chance"
+    # A share above what is chance passes where the interval of so few samples reaches down to it.
+    surely = f" (surely at least {low:.1%})" if near / compared > expected.high else ""
+    return f"{what}: no copy, and {share} of unseen patients are{surely}, where up to {expected.high:.1%} is chance"
 
 
 def _figures(finding: Finding, interval: tuple[float, float]) -> tuple[Figure, ...]:
