@@ -109,11 +109,6 @@ class Cell(BaseModel):
         """Which repetition of its combination and model it is."""
         return Repetition(self.combination.draw, self.seed)
 
-    @property
-    def words(self) -> str:
-        """The trial in a few words."""
-        return f"{self.combination.block.words}, draw {self.combination.draw}: {self.model.label}, seed {self.seed}"
-
 
 class Trial(Cell):
     """A finished trial: its scores and the hours of its generator, training and scoring."""
