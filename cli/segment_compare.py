@@ -128,7 +128,9 @@ def _draw(found: "Comparison", store: "Store", out: Path, options: "CompareOptio
     from synthmed.segmentation.run import SegmentationRun
     from synthmed.segmentation.store_scores import read_scores
 
-    runs = {arm.name: SegmentationRun.open(out / f"{arm.name}-{seed}") for arm in found.arms}
+    runs: dict[str, SegmentationRun] = {
+        arm.name: SegmentationRun.open(out / f"{arm.name}-{seed}") for arm in found.arms
+    }
     cases = typical_cases(store, read_scores(runs["real"]))
     if cases:
         figure = prediction_figure(store, cases, runs, flips=options.flips)

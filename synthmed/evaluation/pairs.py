@@ -1,32 +1,27 @@
-"""A picture of the samples that lie nearest to training slices, for a person to judge."""
-
-from pathlib import Path
+"""The samples that lie nearest to training slices, for a person to judge."""
 
 import numpy as np
 
-from synthmed.data.pictures import render, save_png, tile
-from synthmed.data.store import Store
-from synthmed.data.synthetic import SyntheticSet
-from synthmed.evaluation.distances import coarse_vectors
+from synthmed.evaluation.memorisation.audit import Audit
 
-PAIRS = 12
+PAIRS = 8
 
 
-def nearest_pairs_picture(store: Store, synthetic: SyntheticSet, path: Path) -> None:
-    """Write the closest samples, each on the left of its nearest training slice.
+def closest_samples(audit: Audit, most: int = PAIRS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples that are the most like copies, and the store's slice nearest to each, the worst first.
 
     Args:
-        store: Real slices.
-        synthetic: Generated slices with images.
-        path: PNG to write.
-    """
-    from scipy.spatial import cKDTree
+        audit: What was found; images count where there are any, else label maps.
+        most: How many.
 
-    train = store.indices("train")
-    distances, nearest = cKDTree(coarse_vectors(store.images(train))).query(coarse_vectors(synthetic.images()))
-    closest = np.argsort(distances, kind="stable")[:PAIRS]
-    real = train[nearest[closest]]
-    left = render(synthetic.images(closest), synthetic.labels(closest))
-    right = render(store.images(real), store.labels(real))
-    pictures = np.stack([left, right], axis=1).reshape(-1, *left.shape[1:])
-    save_png(path, tile(pictures, columns=4))
+    Returns:
+        Numbers of samples and of slices, int64 `[k]`; k is below `most` where few samples could be compared.
+    """
+    if not audit.findings:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    finding = audit.findings[0]
+    nearest, distance, ratio = (np.array(one) for one in (finding.nearest, finding.distance, finding.ratio))
+    # Where there is no ratio for any sample, the distance alone tells.
+    order = np.lexsort((distance, np.where(ratio < 0, np.inf, ratio)))
+    chosen = order[nearest[order] >= 0][:most]
+    return chosen, nearest[chosen].astype(np.int64)

@@ -70,6 +70,11 @@ class Units:
         shares = np.full(self.count, 1.0 / self.count)
         return random.multinomial(self.count - 1, shares, size=resamples).astype(np.float64)
 
+    def slice_weights(self, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+        """Return how often each slice is there, `[1 + resamples, n]`: first once each, then in every resample."""
+        drawn = self.weights(np.random.default_rng(seed), resamples)[:, self.owner]
+        return np.concatenate([np.ones((1, len(self.owner))), drawn])
+
 
 def paired_weights(
     first: Units, second: Units, *, seed: int, resamples: int = RESAMPLES
@@ -99,3 +104,20 @@ def interval(
     low = value - reach if lowest is None else max(value - reach, min(lowest, value))
     high = value + reach if highest is None else min(value + reach, max(highest, value))
     return Estimate(value=value, low=low, high=high)
+
+
+def mean(values: NDArray[np.float64], units: Units, *, seed: int) -> Estimate:
+    """Return the mean of values `[n]` of slices with its interval, which ends at the least and greatest value."""
+    weights = units.slice_weights(seed=seed, resamples=RESAMPLES if units.count > 1 else 0)
+    means = weights @ values / weights.sum(axis=1)
+    return interval(float(means[0]), means[1:], lowest=float(values.min()), highest=float(values.max()))
+
+
+def median(values: NDArray[np.float64], units: Units, *, seed: int) -> Estimate:
+    """Return the median of values `[n]` of slices with its interval, which ends at the least and greatest value."""
+    order = np.argsort(values, kind="stable")
+    weights = units.slice_weights(seed=seed, resamples=RESAMPLES if units.count > 1 else 0)[1:, order]
+    below = np.cumsum(weights, axis=1)
+    middles = values[order][(below >= below[:, -1:] / 2).argmax(axis=1)]
+    lowest, highest = float(values.min()), float(values.max())
+    return interval(float(np.median(values)), middles, lowest=lowest, highest=highest)

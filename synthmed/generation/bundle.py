@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from synthmed.errors import UserError
+from synthmed.evaluation.brief import read_brief
+from synthmed.generation.audited import EVALUATION_FILE, read_verdict
 from synthmed.generation.info import BundleInfo
 from synthmed.models.attributes import shown_classes
 from synthmed.models.generators import SliceGenerator
@@ -171,6 +173,7 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
     data = run.data
     if data.attributes is None and any(model.attribute_dim for model in models):
         raise UserError(f"{run.path / 'run.json'} has no table of what training slices show: train the run again")
+    model_hash = _weights_hash(models)
     info = BundleInfo(
         name=run.path.resolve().name,
         variant=run.options.variant,
@@ -181,13 +184,15 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         templates=data.templates,
         training_patients=_training_patients(run),
         kimg=kimg,
-        model_hash=_weights_hash(models),
+        model_hash=model_hash,
         version=run.content.synthmed,
         dataset=data.dataset,
         licence=data.licence,
         options=run.options.model_dump(mode="json"),
         told=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
         attributes=data.attributes,
+        audit=read_verdict(run.path, model_hash),
+        evaluation=read_brief(run.path / EVALUATION_FILE, model_hash),
     )
     return GeneratorBundle(info, generator, mask_generator, run=run.path)
 

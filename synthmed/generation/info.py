@@ -5,6 +5,8 @@ from pydantic import BaseModel, ConfigDict
 from synthmed import __version__
 from synthmed.data.attributes import AttributeTable
 from synthmed.data.template import Template
+from synthmed.evaluation.brief import Brief
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 
 class BundleInfo(BaseModel):
@@ -27,6 +29,8 @@ class BundleInfo(BaseModel):
         options: Resolved training options.
         told: Which of "position" and "shown" each of its generators is told of a slice.
         attributes: What the training slices show and where they lie, as counts; needed where a generator is told it.
+        audit: What the memorisation audit of these weights found; None where none was made.
+        evaluation: Figures of these weights beside real slices; None where nobody measured them.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -47,3 +51,5 @@ class BundleInfo(BaseModel):
     options: dict
     told: tuple[str, ...] = ()
     attributes: AttributeTable | None = None
+    audit: Verdict | None = None
+    evaluation: Brief | None = None

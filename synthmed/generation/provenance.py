@@ -6,6 +6,7 @@ import numpy as np
 
 import synthmed
 from synthmed.data.orientation import axis_codes
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
@@ -54,6 +55,7 @@ def sidecar(
 
 def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float, unit: str) -> dict[str, Any]:
     """Return a BIDS-style `dataset_description.json` of a generated set, with `GeneratedBy`."""
+    verdict = info.audit or Verdict()
     return {
         "Name": f"Synthetic set drawn from {info.name}",
         "BIDSVersion": "1.10.0",
@@ -68,6 +70,7 @@ def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float
                 "ModelHash": info.model_hash,
                 "Variant": info.variant,
                 "TrainedOn": info.dataset,
+                "MemorisationAudit": {"Passed": verdict.passed, "Verdict": verdict.sentence},
             }
         ],
         "Synthetic": True,

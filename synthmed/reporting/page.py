@@ -7,6 +7,15 @@ from synthmed import __version__
 from synthmed.files import atomic_file
 
 
+def short(value: float) -> str:
+    """Return a number with three significant digits, as people write it."""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def render_page(template: str, **values: Any) -> str:
     """Return the HTML of a template in `templates/`; a value that the template needs and does not get is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,6 +27,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"short": short, "exact": repr}
     return environment.get_template(template).render(version=__version__, **values)
 
 

@@ -12,8 +12,8 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.segmentation.metrics import dice
-from synthmed.segmentation.plausibility import MaskRanges
 
 if TYPE_CHECKING:
     from synthmed.segmentation.run import SegmentationRun
@@ -108,7 +108,7 @@ def score_samples(
     """
     training = TrainingSlices(store, cases)
     if segmenter is not None:
-        _check_segmenter(segmenter, store, training.hashes)
+        check_segmenter(segmenter, store, training.hashes)
     ranges = MaskRanges(training.labels(training.numbers), classes=len(store.classes))
     blocks = [np.arange(first, min(first + _BLOCK, len(synthetic))) for first in range(0, len(synthetic), _BLOCK)]
     labels = np.concatenate([synthetic.labels(block) for block in blocks])
@@ -208,20 +208,31 @@ def _mean_dice(predicted: np.ndarray, label: np.ndarray) -> float:
     return float(np.mean([dice(predicted == index, label == index) for index in shown]))
 
 
-def _check_segmenter(run: "SegmentationRun", store: Store, hashes: set[str]) -> None:
+def check_segmenter(run: "SegmentationRun", store: Store, hashes: set[str], *, flag: str = "--filter-with") -> None:
+    """Do nothing where a segmenter may judge samples.
+
+    Args:
+        run: Its training.
+        store: Real slices.
+        hashes: Content hashes of the patients that it may have seen.
+        flag: Option that named it.
+
+    Raises:
+        UserError: If it saw other patients or synthetic slices, or does not fit.
+    """
     record = run.record
     mend = "train one with `synthmed segment train` on the same --data and --train-patients, without --synthetic"
     if record.synthetic is not None:
-        raise UserError(f"--filter-with {run.path} was trained on synthetic slices: {mend}")
+        raise UserError(f"{flag} {run.path} was trained on synthetic slices: {mend}")
     if record.options.context:
-        raise UserError(f"--filter-with {run.path} needs neighbouring slices, which samples lack: train it without")
+        raise UserError(f"{flag} {run.path} needs neighbouring slices, which samples lack: train it without")
     others = set(record.training_patients) - hashes
     if others:
-        raise UserError(f"--filter-with {run.path} saw {len(others)} patients that are not trained on here: {mend}")
+        raise UserError(f"{flag} {run.path} saw {len(others)} patients that are not trained on here: {mend}")
     for what, own, wanted in (
         ("channels", record.channels, store.channels),
         ("classes", record.classes, store.classes),
         ("size", record.plan.size, store.size),
     ):
         if tuple(own) != tuple(wanted):
-            raise UserError(f"--filter-with {run.path} has other {what} than {store.path}: {mend}")
+            raise UserError(f"{flag} {run.path} has other {what} than {store.path}: {mend}")

@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING
 
 import synthmed
+from synthmed.evaluation.brief import Brief
+from synthmed.evaluation.figures import Estimate
+from synthmed.evaluation.memorisation.verdict import Verdict
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
@@ -40,10 +43,15 @@ A StyleGAN2 generator of synthetic medical slices: {draws}. Written by synthmed 
 {kimg:g} kimg (thousands of real slices shown to the discriminator), non-saturating logistic loss with lazy R1 and path
 length regularisation; the weights are the exponential moving average of the generator's.
 
+## Beside real slices
+{evaluation}
+
+## Memorisation audit
+{audit}
+
 ## Limits
 - Images show what the training set showed: its scanners, protocols, ages and diseases, and nothing else.
 - {volumes}
-- A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing images.
 - Gains for a segmentation network are not certain and too many synthetic slices do harm: measure on real patients.
 
 ## Use
@@ -59,6 +67,67 @@ _TABLE = """ Of all training slices together it
 _ALONE = "Slices are drawn one by one; neighbouring slices of a patient are not modelled."
 _SWEPT = """It was told where slices lie, so that `--unit volume` draws patients: slices of one code along the axis. It
   never saw two slices of one patient together."""
+
+
+_PASSED = """**{sentence}.**
+
+{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}An audit
+finds copies of training slices; it is no proof that nothing of a patient can be learnt from the model."""
+_FAILED = """**{sentence}. This model was exported with `--allow-failed-audit`.**
+
+{samples} samples were compared with all training slices, by what slices of unseen patients score. {membership}Handle
+the model and its images as you would handle the training images themselves."""
+_NOT_AUDITED = """**{sentence}.**
+
+A generator of a small set can repeat its training images. Compare with `synthmed evaluate` before sharing the model or
+its images."""
+
+
+_NOT_EVALUATED = """Not measured. `synthmed evaluate` of slices that the run drew, from the folder that holds the run,
+brings its figures here."""
+_EVALUATED = """{samples:,} synthetic slices{psi} beside {held_out:,} slices of {patients} patients that the generator
+has not seen; the floor is what slices of its training patients get in their place. In brackets 95 % intervals. Figures
+of other reports must not be compared with these{space}.
+
+| figure | synthetic | floor (real) | reads |
+|---|---|---|---|
+{rows}"""
+
+
+def evaluation_words(brief: Brief | None) -> str:
+    """Return what a card says of the evaluation, as Markdown; None where nobody made one."""
+    if brief is None:
+        return _NOT_EVALUATED
+    rows = [
+        # A class may be named with a sign that ends a cell.
+        f"| {one.label.replace('|', '/')} | {_estimate(one.estimate)} | {_estimate(one.floor)} | {one.reads} |"
+        for one in brief.figures
+    ]
+    return _EVALUATED.format(
+        samples=brief.samples,
+        psi=f" (psi {', '.join(f'{psi:g}' for psi in brief.psi)})" if brief.psi else "",
+        held_out=brief.held_out,
+        patients=brief.patients,
+        space=f" (feature space: {brief.space})" if brief.space else "",
+        rows="\n".join(rows),
+    )
+
+
+def _estimate(one: Estimate | None) -> str:
+    if one is None:
+        return "none"
+    return f"{one.value:.3g}" + ("" if one.low is None else f" [{one.low:.3g} to {one.high:.3g}]")
+
+
+def audit_words(verdict: Verdict | None) -> str:
+    """Return what a card says of the memorisation audit, as Markdown; None is a generator that was never audited."""
+    verdict = verdict or Verdict()
+    words = {True: _PASSED, False: _FAILED, None: _NOT_AUDITED}[verdict.passed]
+    membership = ""
+    if verdict.membership_auc is not None:
+        membership = f"Membership inference has an AUC of {verdict.membership_auc:.2f} (0.5 is chance). "
+    sentence = verdict.sentence[0].upper() + verdict.sentence[1:]
+    return words.format(sentence=sentence, samples=verdict.samples, membership=membership)
 
 
 def model_card(info: "BundleInfo", *, version: int) -> str:
@@ -79,6 +148,8 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         patients=f"{count} patient{'' if count == 1 else 's'}",
         licence=info.licence or "not stated",
         kimg=info.kimg,
+        audit=audit_words(info.audit),
+        evaluation=evaluation_words(info.evaluation),
         table=_TABLE if info.attributes is not None else "",
         volumes=_SWEPT if "position" in info.told else _ALONE,
     )

@@ -16,19 +16,23 @@ CARD_FILE = "MODEL_CARD.md"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def export_bundle(bundle: "GeneratorBundle", *, to: Path, name: str | None = None) -> Path:
+def export_bundle(
+    bundle: "GeneratorBundle", *, to: Path, name: str | None = None, allow_failed_audit: bool = False
+) -> Path:
     """Write the generator as the next version of `to/name`, with its card; it appears whole or not at all.
 
     Args:
         bundle: The generator.
         to: Folder of models.
         name: Name of the model; the bundle's own by default.
+        allow_failed_audit: Whether a generator that copies its training slices is written all the same; its card and
+            description say so.
 
     Returns:
         The folder of the version.
 
     Raises:
-        UserError: If the name would not work in a server's paths.
+        UserError: If the name would not work in a server's paths, or the generator's audit failed.
     """
     import keras
 
@@ -37,6 +41,12 @@ def export_bundle(bundle: "GeneratorBundle", *, to: Path, name: str | None = Non
     name = bundle.info.name if name is None else name
     if _NAME.fullmatch(name) is None:
         raise UserError(f"{name!r} is no model name: use letters, digits, dot, dash and underscore (--name)")
+    verdict = bundle.info.audit
+    if verdict is not None and verdict.passed is False and not allow_failed_audit:
+        raise UserError(
+            f"the memorisation audit {verdict.sentence}: train it shorter or on more patients, "
+            "or export it with --allow-failed-audit, which its card then says"
+        )
     # Options name folders of the machine that trained.
     info = bundle.info.model_copy(update={"name": name, "options": {}})
     version = to / name / str(_next_version(to / name))

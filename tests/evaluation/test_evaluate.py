@@ -1,64 +1,116 @@
+"""The whole evaluation: what it says of good and bad sets, and what it refuses."""
+
 import json
 
 import numpy as np
 import pytest
 
-from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.evaluate import evaluate, memorisation
-from synthmed.evaluation.pairs import nearest_pairs_picture
+from synthmed.evaluation.brief import Brief
+from synthmed.evaluation.evaluate import evaluate
+from synthmed.evaluation.summary import standing
 
 
-def write_set(folder, store, images, labels, **changes):
-    folder.mkdir()
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        np.savez(folder / f"SYN_{number:03d}.npz", image=image, label=label)
-        sidecar = {
-            "synthetic": True,
-            "format": "npz",
-            "template": {},
-            "channels": list(store.channels),
-            "classes": list(store.classes),
-            "training_patients": store.training_hashes,
-        }
-        (folder / f"SYN_{number:03d}.json").write_text(json.dumps(sidecar | changes))
-    return SyntheticSet.open(folder)
+@pytest.fixture(scope="module")
+def honest(store, write_set, held_out):
+    """What is said of a set that held-out patients make up."""
+    drawn = write_set("honest", store.images(held_out), store.labels(held_out), psi=0.7)
+    return evaluate(store, drawn, seed=3).evaluation
 
 
-def test_real_slices_of_other_patients_pass_and_copies_are_found(store, tmp_path):
-    """A user would publish training images as synthetic ones, or be warned of nothing."""
-    held_out = np.concatenate([store.indices("val"), store.indices("test")])
-    honest = write_set(tmp_path / "honest", store, store.images(held_out), store.labels(held_out))
-    report = evaluate(store, honest)
-    assert report["memorisation"]["passed"]
-    assert report["fidelity"]["sliced_wasserstein"] == pytest.approx(0.0, abs=1e-6)
-    assert report["masks"][store.classes[1]]["synthetic"] == report["masks"][store.classes[1]]["held_out"]
+@pytest.fixture(scope="module")
+def copies(store, write_set, held_out):
+    """What is said of noisy copies under label maps of other slices, where a segmenter finds what is really there."""
     train = store.indices("train")
-    noisy = store.images(train) + np.random.default_rng(0).normal(0, 0.02, (len(train), 32, 32, 2))
-    copies = write_set(tmp_path / "copies", store, noisy.astype(np.float32), store.labels(train))
-    found = evaluate(store, copies)["memorisation"]
-    assert not found["passed"]
-    assert found["share_nearer"] > 0.9
-    nearest_pairs_picture(store, copies, tmp_path / "nearest.png")
-    assert (tmp_path / "nearest.png").read_bytes().startswith(b"\x89PNG")
+    noisy = store.images(train) + np.random.default_rng(0).normal(0, 0.02, (len(train), 32, 32, 2)).astype("f4")
+    labels = store.labels(train)
+    images = [*noisy, *store.images(held_out)]
+    by_image = {one.tobytes(): label for one, label in zip(images, [*labels, *store.labels(held_out)], strict=True)}
+
+    def segmenter(images):
+        return np.stack([by_image[image.tobytes()] for image in images])
+
+    drawn = write_set("copies", noisy, labels[::-1])
+    return evaluate(store, drawn, segmenter=segmenter, segmenter_hash="beef").evaluation
 
 
-def test_threshold_comes_from_held_out_slices():
-    """A user would be told "copies" of every smooth data set: the floor is what real patients score."""
-    random = np.random.default_rng(0)
-    drawn, training, held_out = (random.standard_normal((400, 8)) for _ in range(3))
-    assert memorisation(drawn, training, held_out)["share_nearer"] == pytest.approx(0.01, abs=0.02)
+def test_real_slices_of_other_patients_pass_and_copies_are_found(honest, copies):
+    """A user would publish training images as synthetic ones, or be warned of nothing."""
+    assert honest.audit.passed
+    figures = dict(honest.figures())
+    assert all(standing(one) != "worse than real" for name, one in figures.items() if name.startswith("masks"))
+    assert copies.audit.passed is False
+
+
+def test_it_says_what_was_compared(honest, store, held_out):
+    """A figure whose data, space and seed are not known cannot be checked by anybody."""
+    about = honest.about
+    assert about.store_hash == store.content_hash and about.models == ("cafe",) and about.seed == 3
+    assert about.held_out.slices == len(held_out) and about.held_out.units == 4
+    assert about.space and about.space_identity and about.psi == (0.7,)
+    json.dumps(honest.model_dump(mode="json"), allow_nan=False)
+    patients = {case.patient for case in store.cases()}
+    assert not any(patient in honest.model_dump_json() for patient in patients)
+
+
+def test_the_short_form_has_the_same_figures(honest):
+    """A card would tell other figures than the report."""
+    brief = Brief.of(honest)
+    assert brief.model_hash == "cafe" and brief.samples == honest.about.synthetic.slices and brief.psi == (0.7,)
+    told = {one.label.split(" (")[0]: one for one in brief.figures}
+    figures = dict(honest.figures())
+    for key in ("fidelity.frechet_distance", "diversity.recall"):
+        figure = figures[key]
+        assert told[figure.label].estimate == figure.estimate and told[figure.label].floor == figure.floor
+
+
+def test_sets_of_label_maps_are_judged_by_them_alone(store, write_set, held_out):
+    """Generators of label maps could not be evaluated at all."""
+    drawn = write_set("masks", None, store.labels(held_out))
+    found, again = (evaluate(store, drawn).evaluation for _ in range(2))
+    assert found == again
+    assert found.about.variant == "masks" and found.about.space == ""
+    assert {section.name for section in found.sections} <= {"masks_size", "masks_shape", "masks_place", "memorisation"}
+
+
+def test_adherence_is_what_the_segmenter_finds(copies):
+    """Images that do not show their label maps would be taken for labelled data."""
+    figures = dict(copies.figures())
+    assert figures["adherence.dice_1"].floor.value == 1
+    assert figures["adherence.dice_1"].estimate.value < 0.9
+    assert standing(figures["adherence.dice_1"]) == "worse than real"
+    assert copies.about.segmenter == "beef"
+
+
+def test_constant_images_and_an_empty_class_are_warned_of(store, write_set, held_out):
+    """A collapsed generator would crash the evaluation instead of being named."""
+    labels = store.labels(held_out)
+    labels[labels == 1] = 0
+    images = np.zeros((len(labels), *store.size, len(store.channels)), np.float32)
+    found = evaluate(store, write_set("collapsed", images, labels)).evaluation
+    assert any("constant" in line for line in found.warnings)
+    assert any(store.classes[1] in line for line in found.warnings)
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"classes": ["background", "x"]}, "classes"), ({"channels": ["a"]}, "channels"), ({}, "10"), (None, "held out")],
+    [
+        ({"classes": ["background", "x"]}, "classes"),
+        ({"channels": ["a"]}, "channels"),
+        ({"few": True}, "at least 10"),
+        ({"small": True}, "16x16"),
+        ({"seen": True}, "held out"),
+    ],
 )
-def test_sets_that_do_not_fit_are_refused_in_one_line(store, tmp_path, changes, words):
+def test_sets_that_do_not_fit_are_refused_in_one_line(store, write_set, changes, words):
     """A user would read figures that mean nothing."""
-    train = store.indices("train")[: 5 if changes == {} else 12]
-    changes = {"training_patients": store.hashes("test")} if changes is None else changes
-    drawn = write_set(tmp_path / "set", store, store.images(train), store.labels(train), **changes)
+    train = store.indices("train")[: 5 if "few" in changes else 12]
+    images, labels = store.images(train), store.labels(train)
+    if "small" in changes:
+        images, labels = images[:, :16, :16], labels[:, :16, :16]
+    told = {"training_patients": store.hashes("test")} if "seen" in changes else {}
+    told |= {key: value for key, value in changes.items() if key in ("classes", "channels")}
     with pytest.raises(UserError, match=words) as caught:
-        evaluate(store, drawn)
+        evaluate(store, write_set("set", images, labels, **told))
     assert "\n" not in str(caught.value)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthmed.evaluation.resampling import MOST_BLOCKS, Units, interval, paired_weights
+from synthmed.evaluation.resampling import MOST_BLOCKS, Units, interval, mean, median, paired_weights
 
 
 @given(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=40))
@@ -40,3 +40,24 @@ def test_limits_hold_and_no_interval_is_made_of_nothing():
     assert interval(-0.1, [-1.0, 0.0], lowest=0).low == -0.1
     alone = Units.of_patients(["a"] * 5)
     assert interval(1.0, paired_weights(alone, alone, seed=0)[0].sum(axis=1)).low is None
+
+
+def test_slices_of_a_unit_are_drawn_together():
+    """Slices of one patient are alike: drawn one by one they would give intervals far too narrow."""
+    drawn = Units.of_patients([7, 7, 2, 2, 2]).slice_weights(seed=0, resamples=50)
+    assert drawn.shape == (51, 5) and (drawn[0] == 1).all() and drawn[1:].std() > 0
+    assert (drawn[:, 0] == drawn[:, 1]).all() and (drawn[:, 2:] == drawn[:, 2:3]).all()
+
+
+def test_median_and_mean_of_slices():
+    """A reader would take a chance difference of two medians for a real one, or the other way round."""
+    values = np.random.default_rng(0).standard_normal(2000)
+    units = Units.of_patients(np.arange(2000) % 80)
+    for found, expected, error in (
+        (mean(values, units, seed=1), values.mean(), 1.0),
+        (median(values, units, seed=1), np.median(values), np.sqrt(np.pi / 2)),
+    ):
+        assert found.value == pytest.approx(expected)
+        assert found.high - found.low == pytest.approx(2 * 1.96 * error / np.sqrt(2000), rel=0.3)
+    assert median(values, Units.of_patients(np.zeros(2000)), seed=1).low is None
+    assert mean(np.ones(9), Units.of_patients(np.arange(9)), seed=1).high == 1

@@ -8,11 +8,11 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.segmentation import choice as choosing
 from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, score_samples
 from synthmed.segmentation.options import check_options
-from synthmed.segmentation.plausibility import MaskRanges
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train import train

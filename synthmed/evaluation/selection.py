@@ -1,0 +1,194 @@
+"""The samples of a set that are worth most: no copies, no outliers, plausible label maps, images that follow them."""
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.errors import UserError
+from synthmed.evaluation.memorisation.audit import Audit
+from synthmed.files import atomic_folder, read_json, write_json
+
+Oddity = Callable[[NDArray[np.uint8]], str]
+"""From a label map `[H, W]` to what is odd about it, in words; "" where nothing is."""
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples are chosen.
+
+    Attributes:
+        chosen: Their numbers, ascending, int64.
+        reasons: Why each sample was dropped; "" for a chosen one.
+        score: What the rest were ranked by, `[n]`, higher is better.
+        ranked_by: Its name.
+    """
+
+    chosen: NDArray[np.int64]
+    reasons: list[str]
+    score: NDArray[np.float64]
+    ranked_by: str
+
+    def summary(self) -> dict[str, int]:
+        """Return how many samples were dropped for each kind of reason."""
+        return dict(Counter(reason.split(":")[0] for reason in self.reasons if reason))
+
+
+def select_best(
+    k: int,
+    *,
+    labels: NDArray[np.uint8],
+    audit: Audit,
+    oddity: Oddity | None = None,
+    adherence: Sequence[float] | NDArray[np.float64] | None = None,
+) -> Selection:
+    """Choose the K best samples.
+
+    Copies and what is nearer to a training slice than unseen patients are go first, then implausible label maps, then
+    outliers. The rest are ranked by adherence or, without it, by how usual their distance to the training slices is.
+    Each combination of classes keeps its share of the set, since adherence alone would prefer the easy ones.
+
+    Args:
+        k: How many; fewer are chosen where fewer are left.
+        labels: Label maps `[n, H, W]`.
+        audit: Of the same samples in the same order.
+        oddity: What is implausible about a label map, such as `MaskRanges.oddity`.
+        adherence: Of each sample, such as the Dice of its label map with what a segmenter finds, higher is better.
+
+    Raises:
+        UserError: If k is below 1, the audit is of another number of samples, or none is left.
+    """
+    if k < 1:
+        raise UserError(f"--select must be at least 1, got {k}")
+    if audit.verdict.samples != len(labels):
+        raise UserError(f"the audit is of {audit.verdict.samples} samples, the set has {len(labels)}: audit it again")
+    reasons = _closeness(audit, len(labels))
+    for number, label in enumerate(labels):
+        if oddity is not None and not reasons[number]:
+            reasons[number] = oddity(label)
+    for number, reason in enumerate(_outliers(audit, len(labels))):
+        reasons[number] = reasons[number] or reason
+    score = _usualness(audit, len(labels)) if adherence is None else np.asarray(adherence, np.float64)
+    ranked_by = "distance" if adherence is None else "adherence"
+    left = np.array([not reason for reason in reasons])
+    chosen = _best(k, labels, score, left)
+    for number in np.setdiff1d(np.flatnonzero(left), chosen):
+        reasons[number] = f"rank: {ranked_by} {score[number]:.4g} is not among the best {k}"
+    selection = Selection(chosen, reasons, score, ranked_by)
+    if not len(chosen):
+        found = ", ".join(f"{kind} {count}" for kind, count in selection.summary().items())
+        raise UserError(f"--select leaves none of the {len(labels)} samples ({found}): train their generator longer")
+    return selection
+
+
+def write_selection(synthetic: SyntheticSet, selection: Selection, out: Path) -> Path:
+    """Write the chosen cases as a set of the same format, with `selection.json` and `selection.csv`.
+
+    Args:
+        synthetic: The whole set, of slices.
+        selection: Of its samples.
+        out: Folder to make.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: If the set holds volumes, whose slices cannot be taken apart, or `out` exists.
+    """
+    if any(sidecar.get("unit") == "volume" for sidecar in synthetic.sidecars):
+        raise UserError(f"{synthetic.folder} holds volumes: --select takes single slices (generate --unit slice)")
+    chosen = [synthetic.cases[index] for index in selection.chosen]
+    with atomic_folder(out) as folder:
+        for case in chosen:
+            _copy_case(synthetic.folder, case, folder)
+        _describe(synthetic.folder, chosen, folder)
+        record = {
+            "of": len(synthetic),
+            "chosen": chosen,
+            "ranked_by": selection.ranked_by,
+            "dropped": selection.summary(),
+            "reasons": {case: why for case, why in zip(synthetic.cases, selection.reasons, strict=True) if why},
+        }
+        write_json(folder / "selection.json", record)
+        with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", "chosen", selection.ranked_by, "reason"])
+            rows = zip(synthetic.cases, selection.score, selection.reasons, strict=True)
+            writer.writerows([case, "no" if why else "yes", f"{score:.6g}", why] for case, score, why in rows)
+    return out
+
+
+def _closeness(audit: Audit, count: int) -> list[str]:
+    reasons = [""] * count
+    for finding in audit.findings:
+        for number, (near, copy) in enumerate(zip(finding.near, finding.copies, strict=True)):
+            if (near or copy) and not reasons[number]:
+                what = "stands out as a copy of" if copy else "is nearer than unseen patients' slices to"
+                reasons[number] = f"copy: {what} a training slice ({finding.label.lower()})"
+    return reasons
+
+
+def _outliers(audit: Audit, count: int) -> list[str]:
+    reasons = [""] * count
+    for finding in audit.findings[:1]:
+        for number, distance in enumerate(finding.distance):
+            if distance > finding.far_distance:
+                reasons[number] = (
+                    f"outlier: nearest training slice at {distance:.4g}, unseen patients' to {finding.far_distance:.4g}"
+                )
+    return reasons
+
+
+def _usualness(audit: Audit, count: int) -> NDArray[np.float64]:
+    """Return 0 for the distance that unseen patients have in the middle, less for a smaller or larger one."""
+    if not audit.findings:
+        return np.zeros(count)
+    finding = audit.findings[0]
+    distance = np.array(finding.distance)
+    usual = -np.abs(np.log((np.maximum(distance, 0) + 1e-6) / (finding.usual_distance + 1e-6)))
+    # What shows nothing has no distance; it is as good as the middle of the others.
+    return np.where(distance >= 0, usual, np.median(usual[distance >= 0]) if (distance >= 0).any() else 0.0)
+
+
+def _best(k: int, labels: NDArray[np.uint8], score: NDArray[np.float64], left: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the best of each combination of classes, as many as its share of the whole set asks for, ascending."""
+    shown = [tuple(np.unique(label)) for label in labels]
+    groups = {one: np.array([here == one for here in shown]) for one in dict.fromkeys(shown)}
+    chosen: list[int] = []
+    for group in groups.values():
+        members = np.flatnonzero(group & left)
+        ranked = members[np.argsort(-score[members], kind="stable")]
+        chosen += ranked[: int(k * group.mean())].tolist()
+    # Rounding down, and groups with too few left, leave places: they go to the best of all others.
+    others = np.setdiff1d(np.flatnonzero(left), chosen)
+    others = others[np.argsort(-score[others], kind="stable")]
+    return np.sort(np.array([*chosen, *others[: k - len(chosen)]], np.int64))
+
+
+def _copy_case(source: Path, case: str, target: Path) -> None:
+    """Copy all files of a case, in whichever of the set's formats."""
+    names = (f"{case}.npz", f"{case}.json", f"*/{case}.json", f"*/{case}.png", f"*/{case}.nii.gz", f"*/{case}_????.*")
+    for path in sorted({path for name in names for path in source.glob(name)}):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _describe(source: Path, chosen: list[str], target: Path) -> None:
+    """Write what describes the set, with the numbers of the chosen cases."""
+    if (source / "dataset.json").is_file():
+        write_json(target / "dataset.json", {**read_json(source / "dataset.json"), "numTraining": len(chosen)})
+        write_json(target / "splits_final.json", [{"train": chosen, "val": []}] * _FOLDS)
+    description = source / "dataset_description.json"
+    if description.is_file():
+        content = read_json(description)
+        for entry in content.get("GeneratedBy", [])[:1]:
+            entry["Selection"] = f"{len(chosen)} cases chosen; see selection.json"
+        write_json(target / "dataset_description.json", content)

@@ -1,0 +1,138 @@
+"""What was found of a run, kept beside its weights and found again by their hash: its audit, and its evaluation."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthmed.data.store import Store
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.errors import UserError
+from synthmed.evaluation.brief import Brief
+from synthmed.evaluation.memorisation.audit import Audit, audit, read_audit
+from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.generation.seeds import item_seeds
+from synthmed.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from synthmed.generation.bundle import GeneratorBundle
+
+AUDIT_FILE = "audit.json"
+EVALUATION_FILE = "evaluation.json"
+SAMPLES = 500
+_BLOCK = 64
+
+
+def read_verdict(run: Path, model_hash: str) -> Verdict | None:
+    """Return the verdict that lies beside a run, if it is on these weights; a run that was trained on has others."""
+    found = read_audit(run / AUDIT_FILE)
+    return found.verdict if found is not None and found.verdict.model_hash == model_hash else None
+
+
+def record_audit(run: Path, result: Audit) -> None:
+    """Write the audit of a run's generator beside it; a failed one on more samples of the same weights stays."""
+    earlier = read_verdict(run, result.verdict.model_hash)
+    if earlier is None or earlier.passed is not False or earlier.samples <= result.verdict.samples:
+        result.write(run / AUDIT_FILE)
+
+
+def audit_bundle(
+    bundle: "GeneratorBundle", *, count: int = SAMPLES, seed: int = 0, progress: Progress = silent
+) -> Audit | None:
+    """Draw samples from a run's generator and compare them with the slices that it was trained on.
+
+    Args:
+        bundle: As `load_bundle` returns it.
+        count: Samples to draw.
+        seed: Base seed of the samples, and of the audit.
+        progress: Told how many are drawn.
+
+    Returns:
+        The audit; None where the store is gone, has changed, or was not all that the generator was taught by.
+
+    Raises:
+        UserError: If `count` is below 1.
+    """
+    from synthmed.generation.sampler import KerasSampler
+
+    if count < 1:
+        raise UserError(f"--audit-n must be at least 1, got {count}")
+    store = _training_store(bundle)
+    if store is None:
+        return None
+    sampler = KerasSampler(bundle)
+    seeds = item_seeds(seed, 0, count)
+    drawn = []
+    for first in range(0, count, _BLOCK):
+        drawn.append(sampler.sample(seeds[first : first + _BLOCK], 1.0))
+        progress(min(first + _BLOCK, count), count, "drawn for the audit")
+    images = [one.images for one in drawn if one.images is not None]
+    return audit(
+        store,
+        np.concatenate(images) if images else None,
+        np.concatenate([one.labels for one in drawn]),
+        model_hash=bundle.info.model_hash,
+        seed=seed,
+    )
+
+
+def hand_to_run(
+    result: Audit, synthetic: SyntheticSet, store: Store, folder: Path = Path(), *, brief: Brief | None = None
+) -> Path | None:
+    """Keep what was found of a set beside the run that drew it, where it speaks of all that the run was taught by.
+
+    Args:
+        result: The audit.
+        synthetic: The set.
+        store: The store that it was compared with.
+        folder: Runs are looked for at most two levels below it.
+        brief: The figures; None for the audit alone.
+
+    Returns:
+        The run; None where there is none, where it would draw other label maps by itself, or where the store does not
+        hold all patients that it was taught by.
+    """
+    if not synthetic.training_hashes <= set(store.training_hashes):
+        return None
+    run = _run_of(synthetic, folder)
+    if run is not None:
+        record_audit(run, result)
+        if brief is not None:
+            brief.write(run / EVALUATION_FILE)
+    return run
+
+
+def _run_of(synthetic: SyntheticSet, folder: Path) -> Path | None:
+    """Return the run whose generator drew a set, label maps included; given or deformed ones say nothing of it."""
+    from synthmed.generation.bundle import load_bundle
+    from synthmed.training.run import RUN_FILE
+
+    hashes = {sidecar.get("model_hash") for sidecar in synthetic.sidecars}
+    own = all(sidecar.get("mask_source") == "generated" for sidecar in synthetic.sidecars)
+    if len(hashes) != 1 or not own:
+        return None
+    name = synthetic.sidecars[0].get("model")
+    for file in sorted([*folder.glob(f"*/{RUN_FILE}"), *folder.glob(f"*/*/{RUN_FILE}")]):
+        if file.parent.resolve().name != name:
+            continue
+        try:
+            if load_bundle(file.parent).info.model_hash in hashes:
+                return file.parent
+        except UserError:
+            continue
+    return None
+
+
+def _training_store(bundle: "GeneratorBundle") -> Store | None:
+    from synthmed.training.run import Run
+
+    if bundle.run is None:
+        return None
+    data = Run.open(bundle.run).data
+    try:
+        store = Store.open(data.store)
+    except UserError:
+        return None
+    # Patients of a second store (unlabelled images, another set's mask generator) could not be searched.
+    whole = set(bundle.info.training_patients) <= set(store.training_hashes)
+    return store if store.content_hash == data.store_hash and whole else None

@@ -1,0 +1,223 @@
+"""The page of an evaluation: one file that shows every number of `metrics.json`, with pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthmed.data.pictures import GAP, class_colours, render, render_outlines, tile
+from synthmed.evaluation.evaluate import Judgement
+from synthmed.evaluation.fidelity import FidelityPlots
+from synthmed.evaluation.figures import Figure, Section
+from synthmed.evaluation.reference import Slices
+from synthmed.evaluation.result import About, Evaluation
+from synthmed.evaluation.summary import OFF, standing
+from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
+from synthmed.reporting.page import write_page
+
+MOST_SHOWN, COLUMNS = 16, 4
+MOST_PIXELS = 400_000
+"""Of one grid before it is enlarged: pictures are most of a report's size."""
+LONGEST_SIDE, SHORTEST_SIDE = 256, 96
+MOST_CLASSES = 8
+"""Classes whose position is drawn; figures are given for all."""
+_RGB = ("red", "green", "blue")
+_BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "floor": "Best is what the floor has."}
+
+
+def write_evaluation_report(path: Path, judgement: Judgement) -> None:
+    """Write the page of an evaluation.
+
+    Args:
+        path: HTML file to write.
+        judgement: What was found.
+    """
+    evaluation = judgement.evaluation
+    random = np.random.default_rng(evaluation.about.seed)
+    drawn, real = (_grid(one, random, evaluation.about) for one in (judgement.drawn, judgement.held_out))
+    plots = _plots(judgement)
+    write_page(
+        path,
+        "evaluation.html",
+        title=f"Synthetic {'label maps' if evaluation.about.variant == 'masks' else 'slices'} beside real ones: "
+        f"{evaluation.about.dataset}",
+        evaluation=evaluation,
+        about=evaluation.about,
+        audit=evaluation.audit,
+        drawn=drawn,
+        real=real,
+        shown=_shown(judgement.drawn),
+        legend=_legend(evaluation.about.classes),
+        sections=[
+            _section(section, plots.get(section.name, []), said=evaluation.audit.sentence)
+            for section in evaluation.sections
+        ],
+        verdict=evaluation.audit.sentence.split("; "),
+        facts=_facts(evaluation.about),
+        glossary=_glossary(evaluation),
+    )
+
+
+def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dict[str, Any]:
+    rows = [
+        {
+            "key": f"{section.name}.{figure.name}",
+            "figure": figure,
+            "standing": standing(figure),
+            "off": standing(figure) in OFF,
+            "better": _BETTER[figure.better],
+        }
+        for figure in section.figures
+    ]
+    return {
+        "title": section.title,
+        "rows": rows,
+        "notes": [note for note in section.notes if note != said and note not in said.split("; ")],
+        "plots": plots,
+    }
+
+
+def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
+    """Return the plots that belong under each section, by its name."""
+    names = judgement.evaluation.about.classes[1:]
+    plots = {} if judgement.fidelity is None else _fidelity_plots(judgement.fidelity)
+    if names:
+        shown = {kind: maps[:MOST_CLASSES] for kind, maps in judgement.maps.items()}
+        more = f" The first {MOST_CLASSES} classes." if len(names) > MOST_CLASSES else ""
+        plots["masks_place"] = [
+            {
+                "uri": figure_uri(position_figure(shown, names[:MOST_CLASSES])),
+                "alt": "Maps of where each class lies in held-out real and in synthetic slices, and their difference",
+                "caption": "Share of the slices showing a class in which a pixel belongs to it; at the right, where "
+                f"synthetic slices show it more (orange) or less (purple) often than real ones.{more}",
+            }
+        ]
+    if judgement.closest is not None:
+        plots["memorisation"] = [
+            {
+                "uri": picture_uri(_pairs(*judgement.closest, judgement.evaluation.about)),
+                "alt": "Pairs of a synthetic slice and the training slice closest to it",
+                "caption": "The closest pairs: a synthetic slice at the left, its nearest training slice (real) at the "
+                "right. This picture shows training patients: treat it as their data.",
+            }
+        ]
+    return plots
+
+
+def _fidelity_plots(found: FidelityPlots) -> dict[str, list[dict[str, str]]]:
+    shares = [f"{share:.0%}" for share in found.explained]
+    embedding = {
+        "uri": figure_uri(embedding_figure(found.embedding)),
+        "alt": "Points of synthetic, training and held-out slices on two axes",
+        "caption": "Each point is a slice, on the first two principal components of the training slices' features "
+        f"({shares[0]} and {shares[1]} of their variance). Places that only real slices take are not covered; places "
+        "that only synthetic slices take are implausible.",
+    }
+    spectra = {
+        channel: {kind: values[:, number] for kind, values in found.spectra.items()}
+        for number, channel in enumerate(found.channels)
+    }
+    middles = (found.edges[1:] + found.edges[:-1]) / 2
+    counts = {
+        channel: {kind: values[number] for kind, values in found.histograms.items()}
+        for number, channel in enumerate(found.channels)
+    }
+    return {
+        "diversity": [embedding],
+        "appearance": [
+            {
+                "uri": figure_uri(
+                    curves_figure(found.frequencies, spectra, horizontal="cycles a pixel", vertical="power in dB")
+                ),
+                "alt": "Mean power at each spatial frequency of synthetic, training and held-out slices",
+                "caption": "Power spectrum: a curve that falls below the real ones at the right is blur, one above "
+                "them noise or a grid.",
+            },
+            {
+                "uri": figure_uri(
+                    curves_figure(middles, counts, horizontal="intensity", vertical="share of pixels", log=True)
+                ),
+                "alt": "Share of pixels at each intensity in synthetic, training and held-out slices",
+                "caption": "Intensities, prepared ones in -1 to 1.",
+            },
+        ],
+    }
+
+
+def _pairs(drawn: Slices, real: Slices, about: About) -> NDArray[np.uint8]:
+    """Return a picture of samples, each left of its nearest training slice."""
+    count = min(len(drawn), max(2, _room(drawn) // 2))
+    left, right = (_pictures(one.take(np.arange(count)), about) for one in (drawn, real))
+    pairs = np.concatenate([left, np.full((*left.shape[:2], GAP, 3), 160, np.uint8), right], axis=2)
+    return tile(pairs, columns=max(1, COLUMNS // 2 // _panels(about)))
+
+
+def _shown(slices: Slices) -> int:
+    return int(np.clip(_room(slices), min(2, len(slices)), min(MOST_SHOWN, len(slices))))
+
+
+def _room(slices: Slices) -> int:
+    """Return how many slices fit into a picture."""
+    _, height, width = slices.labels.shape
+    channels = 1 if slices.images is None else slices.images.shape[-1]
+    return MOST_PIXELS // (height * width * channels // _step(slices) ** 2)
+
+
+def _step(slices: Slices) -> int:
+    return -(-max(slices.labels.shape[1:]) // LONGEST_SIDE)
+
+
+def _grid(slices: Slices, random: np.random.Generator, about: About) -> str:
+    chosen = slices.take(np.sort(random.choice(len(slices), _shown(slices), replace=False)))
+    return picture_uri(tile(_pictures(chosen, about), columns=max(1, COLUMNS // _panels(about))))
+
+
+def _pictures(chosen: Slices, about: About) -> NDArray[np.uint8]:
+    """Return `(n, height, width, 3)` pictures of slices with the outlines of their labels, large enough to be seen."""
+    step = _step(chosen)
+    labels = chosen.labels[:, ::step, ::step]
+    enlarge = max(1, -(-SHORTEST_SIDE // min(labels.shape[1:])))
+    if chosen.images is None:
+        return render(None, labels.repeat(enlarge, axis=1).repeat(enlarge, axis=2))
+    return render_outlines(chosen.images[:, ::step, ::step], labels, enlarge=enlarge, colour=about.channels == _RGB)
+
+
+def _panels(about: About) -> int:
+    """Return how many pictures stand side by side for a slice."""
+    return 1 if about.channels == _RGB else max(1, len(about.channels))
+
+
+def _legend(classes: tuple[str, ...]) -> list[tuple[str, str]]:
+    colours = class_colours().round().astype(int)
+    return [(name, f"rgb({', '.join(map(str, colours[index]))})") for index, name in enumerate(classes) if index]
+
+
+def _facts(about: About) -> list[tuple[str, str]]:
+    facts = [
+        ("real data", f"{about.dataset} (licence: {about.licence or 'not told'})"),
+        ("store", about.store_hash),
+        ("generator", ", ".join(about.models) or "not told by the set"),
+        ("truncation (psi)", ", ".join(f"{psi:g}" for psi in about.psi) or "not told by the set"),
+        ("slices", f"{about.size[0]} x {about.size[1]}, classes {', '.join(about.classes)}"),
+        ("channels", ", ".join(about.channels) or "none: label maps alone"),
+    ]
+    for name, count, units in (
+        ("synthetic", about.synthetic, "cases"),
+        ("training (real)", about.training, "patients"),
+        ("held-out (real)", about.held_out, "patients"),
+    ):
+        facts.append((name, f"{count.slices:,} slices of {count.units:,} {units}"))
+    if about.space:
+        facts.append(("feature space", f"{about.space} ({about.space_identity})"))
+    if about.segmenter:
+        facts.append(("segmenter", about.segmenter))
+    return [*facts, ("seed", str(about.seed)), ("synthmed", about.version)]
+
+
+def _glossary(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return each definition once, with the figures that have it."""
+    found: dict[str, list[Figure]] = {}
+    for _, figure in evaluation.figures():
+        found.setdefault(figure.definition, []).append(figure)
+    return [(", ".join(one.label for one in figures), definition) for definition, figures in found.items()]
