@@ -104,9 +104,9 @@ def ranks_figure(ranking: Ranking) -> "Figure":
         ax=axes,
         label_fmt_left="{label} {rank:.2f}",
         label_fmt_right="{label} {rank:.2f}",
-        label_props={"color": "black", "fontsize": "medium"},
+        label_props={"fontsize": "medium"},
         marker_props={"color": "#0072b2", "s": 18},
-        elbow_props={"color": "#555555", "linewidth": 0.9},
+        elbow_props={"linewidth": 0.9, "color": "#333333"},
         crossbar_props={"color": "#d55e00", "linewidth": 3},
         text_h_margin=0.04 * (max(ranking.ranks) - min(ranking.ranks) or 1.0),
     )

@@ -15,10 +15,8 @@ from synthmed.study.statistics.mixed import MixedSummary, Observation, mixed_sum
 from synthmed.study.statistics.paired import corrected, signed_rank
 from synthmed.study.statistics.ranks import rank_models
 from synthmed.study.statistics.tables import REAL, Block, Study, Table, make_table, read_study
-from synthmed.study.statistics.words import answer
+from synthmed.study.statistics.words import FEWEST_BLOCKS, answer
 
-FEWEST_BLOCKS = 6
-"""Of fewer pairs not even all of one sign give Wilcoxon's two-sided test a p below 0.05."""
 PARTS = ("generator", "training", "scoring")
 
 

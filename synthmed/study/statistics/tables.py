@@ -80,13 +80,13 @@ class Model(BaseModel):
     @property
     def line(self) -> str:
         """What it is called, whatever it adds."""
-        return self.name + ("" if self.augmentation else ", not augmented")
+        return self.name + ("" if self.augmentation else " without augmentation")
 
     @property
     def label(self) -> str:
         """What tells it from all other models of a study."""
         added = f" +{self.added_patients:g}" if self.added_patients else ""
-        return f"{self.name}{added}" + ("" if self.augmentation else ", not augmented")
+        return f"{self.name}{added}" + ("" if self.augmentation else " without augmentation")
 
 
 class Cell(BaseModel):

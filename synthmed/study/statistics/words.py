@@ -9,6 +9,8 @@ from synthmed.study.statistics.tables import Block
 
 MOST_SENTENCES = 6
 """Of combinations told one by one."""
+FEWEST_BLOCKS = 6
+"""Of fewer combinations not even all of one sign give Wilcoxon's two-sided test a p below 0.05."""
 _HINTS = ("hint of gain", "hint of harm")
 
 
@@ -129,20 +131,25 @@ def _copies(cell: CellResult) -> str:
 
 def _harms(best: CellResult, cells: Sequence[CellResult]) -> str:
     """Return which amounts harmed, of the line of the best model and of others."""
-    said = ""
+    said: dict[str, list[str]] = {}
     for line in dict.fromkeys([best.line, *(cell.line for cell in cells)]):
-        own = sorted((cell for cell in cells if cell.line == line), key=lambda cell: cell.added_patients)
-        harmed = [cell.added_patients for cell in own if cell.verdict == "harm"]
+        own = [cell for cell in cells if cell.line == line]
+        harmed = sorted(cell.added_patients for cell in own if cell.verdict == "harm")
+        spared = [cell.added_patients for cell in own if cell.verdict != "harm"]
         if not harmed:
             continue
-        spared = [cell.added_patients for cell in own if cell.verdict != "harm"]
         if not spared:
-            said += f"; {line} harmed at every amount"
+            where = "at every amount"
         elif min(harmed) > max(spared):
-            said += f"; beyond {max(spared):g} " + ("it harmed" if line == best.line else f"{line} harmed")
+            where = f"beyond {max(spared):g}"
         else:
-            said += f"; {line} harmed at {', '.join(f'{amount:g}' for amount in harmed)}"
-    return said
+            where = f"at {_listed([f'{amount:g}' for amount in harmed])}"
+        said.setdefault(where, []).append("it" if line == best.line else line)
+    return "".join(f"; {where} {_listed(names)} harmed" for where, names in said.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _doubt(cell: CellResult, models: int) -> str:
@@ -157,8 +164,10 @@ def _over_all(pooled: Sequence[PooledResult], models: set[str]) -> str:
     own = [one for one in pooled if one.model in models]
     if not own:
         return "No model can be compared over combinations yet."
-    sure = [one for one in own if one.test.p_holm is not None and one.test.p_holm < ALPHA]
     count = max(one.test.pairs for one in own)
+    if count < FEWEST_BLOCKS:
+        return f"{count} combinations are too few for a test over them."
+    sure = [one for one in own if one.test.p_holm is not None and one.test.p_holm < ALPHA]
     if not sure:
         return f"Over all {count} combinations no model differs from real patients alone (Wilcoxon, Holm)."
     told = [
