@@ -108,6 +108,7 @@ def _page(found: Findings) -> dict[str, Any]:
         "diagram": figure_uri(ranks_figure(found.ranked.ranking)) if found.ranked else None,
         "by_rank": _by_rank(found),
         "friedman": _friedman(found),
+        "no_ranks": next((note for note in found.notes if note.startswith("Friedman")), ""),
         "pooled": [
             {
                 "model": one.model,
@@ -152,9 +153,8 @@ def _row(cell: CellResult) -> dict[str, Any]:
     return {
         "model": cell.model,
         "trainings": f"{cell.finished} of {cell.planned}" + (f", {cell.failed} failed" if cell.failed else ""),
-        "dice": f"{dice.value:.4f}" if dice else "-",
-        "error": f"{dice.error:.4f}" if dice else "-",
-        "interval": f"{dice.low:.3f} to {dice.high:.3f}" if dice else "-",
+        "dice": f"{dice.value:.4f} ± {dice.error:.4f}" if dice else "-",
+        "interval": f"{dice.low:.3f} to {dice.high:.3f}" if dice else "",
         "gain": _signed(cell.gain.value) if cell.gain else "-",
         "gain_interval": span(cell.gain) if cell.gain else "",
         **_tested(cell.test),

@@ -99,7 +99,6 @@ def ranks_figure(ranking: Ranking) -> "Figure":
     drawn: dict[str, Any] = critical_difference_diagram(
         pandas.Series(ranking.ranks, index=numbers),
         pandas.DataFrame(ranking.nemenyi, index=numbers, columns=numbers),
-        cd=ranking.critical_difference,
         alpha=ranking.alpha,
         ax=axes,
         label_fmt_left="{label} {rank:.2f}",
@@ -110,6 +109,7 @@ def ranks_figure(ranking: Ranking) -> "Figure":
         crossbar_props={"color": "#d55e00", "linewidth": 3},
         text_h_margin=0.04 * (max(ranking.ranks) - min(ranking.ranks) or 1.0),
     )
+    _scale(axes, ranking)
     for text in drawn["labels"]:
         number, rank = text.get_text().split()
         name = ranking.models[int(number)]
@@ -118,6 +118,14 @@ def ranks_figure(ranking: Ranking) -> "Figure":
         for line in lines_of_bar:
             line.set_xdata(sorted(line.get_xdata()))
     return figure
+
+
+def _scale(axes: Any, ranking: Ranking) -> None:
+    """Draw the critical difference above the axis, in a colour that no bar below has."""
+    start, height = min(ranking.ranks), 0.05 * (1.0 - axes.get_ylim()[0]) + 1.0
+    end = start + ranking.critical_difference
+    axes.errorbar([(start + end) / 2], [height], xerr=[(end - start) / 2], color="black", capsize=4, lw=1.5)
+    axes.text((start + end) / 2, height + 0.25, f"CD = {end - start:.2f}", ha="center", va="bottom")
 
 
 def _axes(places: Sequence[float]) -> Any:

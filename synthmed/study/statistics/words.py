@@ -7,7 +7,7 @@ from synthmed.study.statistics.cells import ALPHA
 from synthmed.study.statistics.findings import CellResult, PooledResult
 from synthmed.study.statistics.tables import Block
 
-MOST_SENTENCES = 6
+MOST_SENTENCES = 4
 """Of combinations told one by one."""
 FEWEST_BLOCKS = 6
 """Of fewer combinations not even all of one sign give Wilcoxon's two-sided test a p below 0.05."""
@@ -56,6 +56,11 @@ def _overview(blocks: Iterable[list[CellResult]]) -> str:
     found = [{cell.verdict for cell in cells} for cells in blocks]
     gains, harms = (sum(word in one for one in found) for word in ("gain", "harm"))
     neither = sum(not one & {"gain", "harm"} for one in found)
+    if neither == len(found):
+        return (
+            f"In none of {neither} combinations of a data set and a number of real patients is there evidence that "
+            "synthetic patients gained or harmed."
+        )
     return (
         f"Some amount of synthetic patients gained in {gains} and some harmed in {harms} of {len(found)} combinations "
         f"of a data set and a number of real patients; in {neither} there is evidence of neither."

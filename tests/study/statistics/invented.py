@@ -53,6 +53,7 @@ def write_study(
         absent: Numbers of test patients who have nothing of the second class.
         skip: Of a trial, "missing", "failed", "broken" or None.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     trials, tasks = {}, {}
     random = np.random.default_rng(7)
     for dataset, count in combinations:

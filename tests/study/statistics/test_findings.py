@@ -50,7 +50,7 @@ def test_no_evidence_is_said(tmp_path, invented):
     """Praise of the best of many models that all do nothing is how such studies go wrong."""
     found = analyse(invented.write_study(tmp_path, invented.no_effect), resamples=FEW)
     assert {cell.verdict for cell in found.cells} <= {None, "no evidence", "hint of gain", "hint of harm"}
-    assert " gained in 0 and some harmed in 0 of 2 combinations" in found.answer
+    assert "In none of 2 combinations of a data set" in found.answer
     assert "2 combinations are too few for a test over them" in found.answer
 
 
