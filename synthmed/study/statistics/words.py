@@ -63,7 +63,8 @@ def _overview(blocks: Iterable[list[CellResult]]) -> str:
         )
     return (
         f"Some amount of synthetic patients gained in {gains} and some harmed in {harms} of {len(found)} combinations "
-        f"of a data set and a number of real patients; in {neither} there is evidence of neither."
+        "of a data set and a number of real patients"
+        + (f"; in {neither} there is evidence of neither." if neither else ".")
     )
 
 
