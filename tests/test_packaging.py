@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "tensorflow_serving": "tensorflow-serving-api",
     "PIL": "Pillow",
+    "scikit_posthocs": "scikit-posthocs",
 }
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs a checkout")
