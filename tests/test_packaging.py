@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "tensorflow_serving": "tensorflow-serving-api",
     "PIL": "Pillow",
     "prometheus_client": "prometheus-client",
+    "scikit_posthocs": "scikit-posthocs",
 }
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs a checkout")

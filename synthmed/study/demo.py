@@ -14,8 +14,8 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import check_resumable
 from synthmed.progress import Progress, silent
-from synthmed.reporting.demo import BLENDED, REAL_ONLY, SHOWN, DemoResult
 from synthmed.segmentation.score import Scores
+from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,1 @@
+"""What the trials of a study say: means, intervals, tests and the words for them."""

@@ -1,0 +1,206 @@
+"""All statistics of a study: cells, tests over combinations, ranks, cost, and what is missing."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from synthmed import __version__
+from synthmed.errors import UserError
+from synthmed.segmentation.bootstrap import RESAMPLES
+from synthmed.segmentation.comparison import FEW_PATIENTS
+from synthmed.study.statistics.cells import block_gain, block_results, mean_score
+from synthmed.study.statistics.findings import CellResult, Findings, PooledResult, RankedResult, TrialResult
+from synthmed.study.statistics.mixed import MixedSummary, Observation, mixed_summary
+from synthmed.study.statistics.paired import corrected, signed_rank
+from synthmed.study.statistics.ranks import rank_models
+from synthmed.study.statistics.tables import REAL, Block, Study, Table, make_table, read_study
+from synthmed.study.statistics.words import FEWEST_BLOCKS, answer
+
+PARTS = ("generator", "training", "scoring")
+
+
+def analyse(folder: Path | str, *, mixed: bool = False, resamples: int = RESAMPLES) -> Findings:
+    """Return all that the folder of a study says, finished or not.
+
+    Args:
+        folder: Of the study.
+        mixed: Whether to fit the mixed model as well.
+        resamples: Of each bootstrap.
+
+    Raises:
+        UserError: If it holds no study, or a package is missing.
+    """
+    study = read_study(folder)
+    table = make_table(study)
+    cells = [cell for block in study.blocks for cell in block_results(study, table, block, resamples=resamples)]
+    pooled = pool(table)
+    ranked, notes = rank(table)
+    summary = None
+    if mixed:
+        summary, more = _mixed(table)
+        notes += more
+    return Findings(
+        name=study.name,
+        hash=study.hash,
+        run_by=study.version,
+        version=__version__,
+        planned=len(study.planned),
+        finished=len(study.trials),
+        answer=answer(cells, pooled, finished=len(study.trials), planned=len(study.planned)),
+        notes=[*_notes(study, cells, pooled), *notes],
+        cells=cells,
+        pooled=pooled,
+        ranked=ranked,
+        mixed=summary,
+        hours=_hours(study),
+        hours_left=_hours_left(study),
+        trials=[_trial(study, table, digest) for digest in study.planned],
+    )
+
+
+def pool(table: Table) -> list[PooledResult]:
+    """Return each model's gains over combinations, tested against 0."""
+    found = []
+    for model in table.models:
+        baseline = table.baseline(model)
+        gains = {block: block_gain(table, block, model) for block in table.blocks}
+        known = np.array([gain for gain in gains.values() if gain is not None])
+        test = signed_rank(known)
+        if baseline is not None and test is not None:
+            missing = [block.words for block, gain in gains.items() if gain is None]
+            found.append(PooledResult(model=model.label, baseline=baseline.label, test=test, missing=missing))
+    tests = corrected([one.test for one in found])
+    return [one.model_copy(update={"test": test}) for one, test in zip(found, tests, strict=True)]
+
+
+def rank(table: Table) -> tuple[RankedResult | None, list[str]]:
+    """Return the ranks over complete combinations, and why there are none.
+
+    A combination is complete where all models share a training (draw and seed); it is ranked by the means over those
+    that they share. Where hardly any is complete, models that miss most are left out.
+    """
+    labels = [
+        model.label for model in table.models if any((block, model.label) in table.dice for block in table.blocks)
+    ]
+    real = {model.label for model in table.models if model.variant == REAL}
+    while len(labels) > 3 and len(_complete(table, labels)) < min(2, len(table.blocks)):
+        # The last of those that are in the fewest combinations; real patients alone stay, they are the question.
+        found = {
+            label: sum((block, label) in table.dice for block in table.blocks) for label in labels if label not in real
+        }
+        if not found:
+            break
+        least = min(found.values())
+        labels.remove([label for label in found if found[label] == least][-1])
+    blocks = _complete(table, labels)
+    if len(blocks) < 2 or len(labels) < 3:
+        return None, [
+            "Friedman's and Nemenyi's tests need two combinations of data set and number of patients in which the same "
+            f"three models are finished; there are {len(blocks)}."
+        ]
+    scores = np.array([[_ranked_score(table, block, label, labels) for label in labels] for block in blocks])
+    return RankedResult(
+        ranking=rank_models(scores, labels),
+        blocks=[block.words for block in blocks],
+        missing_blocks=[block.words for block in table.blocks if block not in blocks],
+        missing_models=[model.label for model in table.models if model.label not in labels],
+    ), []
+
+
+def _complete(table: Table, labels: list[str]) -> list[Block]:
+    return [
+        block
+        for block in table.blocks
+        if table.repetitions(block, labels)
+        and all(_ranked_score(table, block, label, labels) is not None for label in labels)
+    ]
+
+
+def _ranked_score(table: Table, block: Block, label: str, labels: list[str]) -> float | None:
+    return mean_score(table.values(block, label, table.repetitions(block, labels)))
+
+
+def _mixed(table: Table) -> tuple[MixedSummary | None, list[str]]:
+    baseline = next((model.label for model in table.models if model.variant == REAL), None)
+    rows = []
+    for block, label in table.dice:
+        score = mean_score(table.values(block, label, table.repetitions(block, (label,))))
+        if score is not None:
+            rows.append(Observation(block.dataset, block.words, label, score))
+    if baseline is None:
+        return None, ["The mixed model needs a model of real patients alone."]
+    try:
+        return mixed_summary(rows, baseline), []
+    except UserError as error:
+        return None, [f"No mixed model: {error}."]
+
+
+def _notes(study: Study, cells: list[CellResult], pooled: list[PooledResult]) -> list[str]:
+    notes = []
+    compared = [cell for cell in cells if cell.gain is not None]
+    if any(cell.trainings == 1 for cell in compared):
+        notes.append(
+            "Where a model was trained once, its interval is over test patients alone and another seed may say "
+            "otherwise: the most it can give is a hint."
+        )
+    if compared and len({cell.combination.draw for cell in study.planned.values()}) == 1:
+        notes.append("One draw of training patients: what is said holds for these patients, others may differ.")
+    few = sorted({cell.dataset for cell in compared if cell.test_patients < FEW_PATIENTS})
+    if few:
+        notes.append(f"Fewer than {FEW_PATIENTS} test patients ({', '.join(few)}): intervals are too narrow.")
+    if any(cell.trainings < cell.planned for cell in compared):
+        notes.append("Where trainings are missing, a model and real patients alone are compared on those both have.")
+    alone = sorted({cell.model for cell in cells if cell.variant != REAL and cell.baseline is None})
+    if alone:
+        notes.append(f"No real patients alone of the same augmentation to compare with: {', '.join(alone)}.")
+    if pooled and max(one.test.pairs for one in pooled) < FEWEST_BLOCKS:
+        notes.append(
+            f"Wilcoxon's test over combinations cannot come below 0.05 with fewer than {FEWEST_BLOCKS} of them."
+        )
+    if len(study.blocks) > len({block.dataset for block in study.blocks}):
+        notes.append(
+            "Combinations of one data set share test patients and some training patients: tests over combinations take "
+            "them for independent, as the paper does, and are too sure."
+        )
+    return notes
+
+
+def _trial(study: Study, table: Table, digest: str) -> TrialResult:
+    cell, trial = study.planned[digest], study.trials.get(digest)
+    block, label = cell.combination.block, cell.model.label
+    status: Literal["finished", "failed", "missing"] = "failed" if digest in study.failures else "missing"
+    return TrialResult(
+        hash=digest,
+        dataset=block.dataset,
+        patients=block.patients,
+        draw=cell.combination.draw,
+        model=label,
+        seed=cell.seed,
+        status="finished" if trial else status,
+        dice=mean_score(table.values(block, label, [cell.repetition])) if trial else None,
+        hours=trial.hours if trial else {},
+        cause=study.failures.get(digest, ""),
+    )
+
+
+def _hours(study: Study) -> dict[str, dict[str, float]]:
+    """Return hours by data set and part; a generator counts once, with the longest time that a trial tells."""
+    found = {block.dataset: dict.fromkeys(PARTS, 0.0) for block in study.blocks}
+    generators: dict[tuple[str, str], float] = {}
+    for digest, trial in study.trials.items():
+        dataset = trial.combination.dataset
+        for part in PARTS[1:]:
+            found[dataset][part] += trial.hours.get(part, 0.0)
+        key = dataset, study.generators.get(digest, digest)
+        generators[key] = max(generators.get(key, 0.0), trial.hours.get("generator", 0.0))
+    for (dataset, _), hours in generators.items():
+        found[dataset]["generator"] += hours
+    return found
+
+
+def _hours_left(study: Study) -> float | None:
+    if not study.trials:
+        return None
+    each = [sum(trial.hours.get(part, 0.0) for part in PARTS[1:]) for trial in study.trials.values()]
+    return float(np.mean(each)) * (len(study.planned) - len(study.trials))

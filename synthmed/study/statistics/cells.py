@@ -1,0 +1,156 @@
+"""Each model in each combination: its score, what it gained over real patients alone, and what that is worth."""
+
+from collections.abc import Container, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthmed.segmentation.bootstrap import RESAMPLES, Interval, difference, mean_dice
+from synthmed.study.statistics.findings import CellResult, Verdict
+from synthmed.study.statistics.paired import PairedTest, corrected, signed_rank
+from synthmed.study.statistics.tables import Block, Model, Repetition, Study, Table
+
+ALPHA = 0.05
+
+
+def block_results(study: Study, table: Table, block: Block, *, resamples: int = RESAMPLES) -> list[CellResult]:
+    """Return the results of all models in one combination.
+
+    Args:
+        study: Says what is planned and what failed.
+        table: Its scores.
+        block: Which combination.
+        resamples: Of the bootstrap.
+    """
+    planned = [model for model in table.models if _count(study, study.planned, block, model)]
+    cells = [_cell(study, table, block, model, resamples) for model in planned]
+    tests = corrected(
+        [_test(table, block, model) if cell.gain else None for model, cell in zip(planned, cells, strict=True)]
+    )
+    return [
+        cell.model_copy(update={"test": test, "verdict": verdict(cell.gain, test, trainings=cell.trainings)})
+        for cell, test in zip(cells, tests, strict=True)
+    ]
+
+
+def verdict(gain: Interval | None, test: PairedTest | None, *, trainings: int) -> Verdict | None:
+    """Return what the bootstrap interval and the corrected test say together.
+
+    The interval knows that trainings differ by chance but not how many models are looked at; the test the reverse. Only
+    where both speak, and more than one training does, is it more than a hint.
+
+    Args:
+        gain: Over the baseline.
+        test: Over test patients, with `p_holm`.
+        trainings: That each of both has.
+    """
+    if gain is None or test is None:
+        return None
+    if not (gain.low > 0 or gain.high < 0):
+        return "no evidence"
+    up = gain.value > 0
+    sure = trainings > 1 and test.p_holm is not None and test.p_holm < ALPHA and (test.rank_biserial > 0) == up
+    if sure:
+        return "gain" if up else "harm"
+    return "hint of gain" if up else "hint of harm"
+
+
+def block_gain(table: Table, block: Block, model: Model) -> float | None:
+    """Return by how much a model is above its baseline in a combination, over the trainings that both have."""
+    baseline = table.baseline(model)
+    if baseline is None:
+        return None
+    shared = table.repetitions(block, (model.label, baseline.label))
+    if not shared:
+        return None
+    own, other = (mean_score(table.values(block, label, shared)) for label in (model.label, baseline.label))
+    return None if own is None or other is None else own - other
+
+
+def mean_score(values: NDArray[np.float64]) -> float | None:
+    """Return the mean Dice of `[repetitions, patients, classes]`; None where nothing is known."""
+    found = mean_dice(values, np.ones((1, values.shape[0])), np.ones((1, values.shape[1])))[0]
+    return None if np.isnan(found) else float(found)
+
+
+def _cell(study: Study, table: Table, block: Block, model: Model, resamples: int) -> CellResult:
+    repetitions = table.repetitions(block, (model.label,))
+    baseline = table.baseline(model)
+    dice, spread, classes = None, None, dict.fromkeys(table.classes.get(block, ()))
+    if repetitions:
+        values = table.values(block, model.label, repetitions)
+        dice = _interval(values, np.zeros_like(values), repetitions, resamples)
+        means = [mean for mean in (mean_score(one[None]) for one in values) if mean is not None]
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        classes = {name: mean_score(values[:, :, [place]]) for place, name in enumerate(classes)}
+    shared = table.repetitions(block, (model.label, baseline.label)) if baseline else []
+    return CellResult(
+        dataset=block.dataset,
+        patients=block.patients,
+        model=model.label,
+        line=model.line,
+        variant=model.variant,
+        added_patients=model.added_patients,
+        augmentation=model.augmentation,
+        planned=_count(study, study.planned, block, model),
+        finished=len(repetitions),
+        failed=_count(study, study.failures, block, model),
+        test_patients=len(table.patients.get(block, ())),
+        dice=dice,
+        spread=spread,
+        classes=classes,
+        baseline=baseline.label if baseline else None,
+        trainings=len(shared),
+        gain=_gain(table, block, model, baseline, resamples),
+        over_copies=_gain(table, block, model, _copies(table, model), resamples),
+    )
+
+
+def _gain(table: Table, block: Block, model: Model, other: Model | None, resamples: int) -> Interval | None:
+    shared = table.repetitions(block, (model.label, other.label)) if other else []
+    if other is None or not shared:
+        return None
+    values, base = (table.values(block, one.label, shared) for one in (model, other))
+    return _interval(values, base, shared, resamples)
+
+
+def _interval(
+    values: NDArray[np.float64], base: NDArray[np.float64], repetitions: Sequence[Repetition], resamples: int
+) -> Interval | None:
+    if mean_score(values) is None or mean_score(base) is None:
+        return None
+    return difference(values, base, draws=[one.draw for one in repetitions], resamples=resamples)
+
+
+def _copies(table: Table, model: Model) -> Model | None:
+    if model.variant in ("real", "duplicated", "oracle"):
+        return None
+    same = model.added_patients, model.augmentation
+    copies = (one for one in table.models if one.variant == "duplicated")
+    return next((one for one in copies if (one.added_patients, one.augmentation) == same), None)
+
+
+def _test(table: Table, block: Block, model: Model) -> PairedTest | None:
+    baseline = table.baseline(model)
+    assert baseline is not None, "a cell without a baseline has no gain"
+    shared = table.repetitions(block, (model.label, baseline.label))
+    own, other = (_patient_means(table.values(block, label, shared)) for label in (model.label, baseline.label))
+    return signed_rank(own - other)
+
+
+def _patient_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean Dice of each patient, `[patients]`, over repetitions first; NaN of one without any class."""
+    return _known_mean(_known_mean(values, axis=0), axis=1)
+
+
+def _known_mean(values: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
+    known = (~np.isnan(values)).sum(axis)
+    return np.divide(np.nansum(values, axis), known, out=np.full(known.shape, np.nan), where=known > 0)
+
+
+def _count(study: Study, hashes: Container[str], block: Block, model: Model) -> int:
+    return sum(
+        cell.combination.block == block and cell.model.label == model.label
+        for digest, cell in study.planned.items()
+        if digest in hashes
+    )
