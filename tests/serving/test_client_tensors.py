@@ -120,9 +120,16 @@ def test_messages_are_those_of_the_official_stubs():
 
     names = {"Dim": "TensorShapeProto.Dim", "TensorShape": "TensorShapeProto", "Tensor": "TensorProto"}
     names |= {"Status": "StatusProto"}
-    places = ["predict_pb2", "model_pb2", "prediction_log_pb2", "get_model_metadata_pb2", "get_model_status_pb2"]
+    places = [
+        "status_pb2",
+        "predict_pb2",
+        "model_pb2",
+        "prediction_log_pb2",
+        "get_model_metadata_pb2",
+        "get_model_status_pb2",
+    ]
     modules = [import_module(f"{apis.__name__}.{place}") for place in places]
-    modules += [import_module("tensorflow_serving.util.status_pb2"), import_module("google.protobuf.any_pb2")]
+    modules += [import_module("google.protobuf.any_pb2")]
     modules += [import_module("google.protobuf.wrappers_pb2")]
     modules += [import_module(f"tensorflow.core.framework.{name}_pb2") for name in ("tensor", "tensor_shape")]
     modules += [import_module("tensorflow.core.protobuf.meta_graph_pb2")]
