@@ -30,7 +30,7 @@ class Thresholds:
     """Below which values a slice is near, and a copy.
 
     Attributes:
-        distance: Distance below which a slice is near.
+        distance: Distance below which a slice is near; 0 where the distance alone tells nothing.
         far: Distance above which half of `NEAR_SHARE` of the slices lie.
         ratio: Ratio below which a slice is near; None where there is no second training patient.
         copy_ratio: Ratio below which a slice is a copy.
@@ -44,10 +44,13 @@ class Thresholds:
     copy_distance: float | None
 
     @classmethod
-    def of(cls, real: Nearest) -> "Thresholds":
+    def of(cls, real: Nearest, *, by_distance: bool = True) -> "Thresholds":
         """Fit on slices of patients who were never seen.
 
-        Each of the two values may call half of `NEAR_SHARE` near.
+        Args:
+            real: What was found for their slices.
+            by_distance: Whether the distance alone calls a slice near; each of the two values then calls half of
+                `NEAR_SHARE` so. Where there is no ratio it always does.
         """
         distances = real.distance[~real.empty]
         far = float(np.quantile(distances, 1 - NEAR_SHARE / 2)) if len(distances) else np.inf
@@ -56,8 +59,9 @@ class Thresholds:
         if not len(ratios):
             distance = float(np.quantile(distances, NEAR_SHARE)) if len(distances) else 0.0
             return cls(distance, far, None, None, COPY_FACTOR_OF_DISTANCE * distance)
-        distance, ratio = (float(np.quantile(values, NEAR_SHARE / 2)) for values in (distances, ratios))
-        return cls(distance, far, ratio, COPY_FACTOR * ratio, None)
+        part = NEAR_SHARE / 2 if by_distance else NEAR_SHARE
+        ratio = float(np.quantile(ratios, part))
+        return cls(float(np.quantile(distances, part)) if by_distance else 0.0, far, ratio, COPY_FACTOR * ratio, None)
 
     def near(self, found: Nearest) -> Flags:
         """Return which slices are nearer than unseen patients' usually are, bool `[n]`."""
@@ -86,20 +90,21 @@ class Expected:
     high: float
 
 
-def expected_share(real: Nearest, patient: NDArray[np.int64], *, seed: int) -> Expected:
+def expected_share(real: Nearest, patient: NDArray[np.int64], *, seed: int, by_distance: bool = True) -> Expected:
     """Return what share of near slices unseen patients have, each judged by the others.
 
     Args:
         real: What was found for their slices.
         patient: Of each slice, `[n]`.
         seed: Of the bootstrap.
+        by_distance: See `Thresholds.of`.
     """
     patients = np.unique(patient)
     counts = []
     for one in patients:
         own = patient == one
         others = real.select(~own) if len(patients) > 1 else real
-        near = Thresholds.of(others).near(real.select(own))
+        near = Thresholds.of(others, by_distance=by_distance).near(real.select(own))
         counts.append((near.sum(), own.sum()))
     table = np.array(counts, np.float64)
     share = table[:, 0].sum() / table[:, 1].sum()

@@ -22,6 +22,7 @@ class FeatureSpace:
     """
 
     name = "features"
+    typical_is_near = False
 
     def __init__(self, extract: Extract, space: str):
         self.label = f"Features ({space})"

@@ -42,6 +42,7 @@ class ImageSpace:
     """
 
     name = "images"
+    typical_is_near = False
     label = "Images, registered"
     definition = (
         "1 - normalised cross-correlation of the middle of the sample with the training slice, after the shift (up to "

@@ -92,10 +92,10 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
     if real is None:
         return None
     found = space.nearest(samples, training)
-    thresholds = Thresholds.of(real)
+    thresholds = Thresholds.of(real, by_distance=not space.typical_is_near)
     shown = ~real.empty
     real = real.select(shown)
-    expected = expected_share(real, patient[shown], seed=seed)
+    expected = expected_share(real, patient[shown], seed=seed, by_distance=not space.typical_is_near)
     near, copies = (flag(found) for flag in (thresholds.near, thresholds.copies))
     near = near | copies
     compared = int((~found.empty).sum())
@@ -148,9 +148,12 @@ def _words(space: Space, copies: int, near: int, compared: int, expected: Expect
         return f"{what}: no sample shows anything that could be compared"
     if copies:
         return f"{what}: {copies} of {compared} samples stand out as copies of a training slice"
-    share = (
-        f"{near / compared:.1%} of {compared} samples are as near to a training slice as {NEAR_SHARE:.0%} of real ones"
+    how = (
+        "as much nearer to one training patient than to others"
+        if space.typical_is_near
+        else "as near to a training slice"
     )
+    share = f"{near / compared:.1%} of {compared} samples are {how} as {NEAR_SHARE:.0%} of real ones"
     if many:
         return f"{what}: {share} of unseen patients are, at least {low:.1%} where up to {expected.high:.1%} is chance"
     # A share above what is chance passes where the interval of so few samples reaches down to it.

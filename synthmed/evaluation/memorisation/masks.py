@@ -37,6 +37,7 @@ class MaskSpace:
     """
 
     name = "masks"
+    typical_is_near = True
     label = "Label maps, registered"
     definition = (
         "1 - Dice of all foreground classes together (twice the pixels that agree over the foreground of both), after "

@@ -95,11 +95,14 @@ class Space(Protocol):
         name: Key of its figures.
         label: What a reader sees.
         definition: The distance in a sentence.
+        typical_is_near: Whether what is typical of all patients lies nearer to each of them than real patients lie to
+            one another, so that a small distance alone tells nothing and only the ratio to another patient's does.
     """
 
     name: str
     label: str
     definition: str
+    typical_is_near: bool
 
     def nearest(self, queries: Slices, references: Slices, *, leave_own_out: bool = False) -> Nearest:
         """Find the nearest reference slice of each query.
