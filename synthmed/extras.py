@@ -10,6 +10,7 @@ EXTRAS = {
         "tensorflow_serving": "tensorflow-serving-api",
         "google": "protobuf",
     },
+    "study": {"dask": "dask", "distributed": "distributed", "scikit_posthocs": "scikit-posthocs"},
     "dicom": {"gdcm": "python-gdcm"},
 }
 """extra: {module that is imported: package that brings it}, for every extra with commands that use it."""
