@@ -72,6 +72,11 @@ def outcome_of(error: BaseException) -> Outcome:
     return Outcome("failed", f"{type(error).__name__}: {text[:300]}")
 
 
+def begin(folder: StudyFolder, task: Task) -> None:
+    """Say that a task has been begun."""
+    write_json(progress_file(folder, task), {"done": 0, "total": 0, "note": "starting"})
+
+
 def progress_file(folder: StudyFolder, task: Task) -> str:
     """Return where an attempt says how far it is."""
     return str(folder.path / "locks" / f"{task.digest}.json")

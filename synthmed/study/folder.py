@@ -83,10 +83,13 @@ class StudyFolder:
             )
         return value
 
-    def write(self, configuration: dict[str, Any], trials: dict[str, Any]) -> None:
-        """Write `study.json`: the resolved configuration, and by hash every trial that belongs to it.
+    def write(self, configuration: dict[str, Any], trials: dict[str, Any], tasks: dict[str, Any]) -> None:
+        """Write `study.json` unless it says the same already.
 
-        Unless it says the same already.
+        Args:
+            configuration: As it was resolved.
+            trials: By hash every trial that belongs to it, finished or not: combination, model and seed.
+            tasks: By hash the kind and hash of what each task needs.
         """
         value = {
             "format": FORMAT,
@@ -95,6 +98,7 @@ class StudyFolder:
             "hash": sha256_json(configuration),
             "configuration": configuration,
             "trials": trials,
+            "tasks": tasks,
         }
         file = self.path / STUDY
         if not file.is_file() or read_json(file) != json.loads(json.dumps(value)):

@@ -12,7 +12,8 @@ from synthmed.study.attempt import progress_file
 from synthmed.study.folder import PROGRESS, StudyFolder
 from synthmed.study.grid import Grid, Task
 
-_RECENT_SECONDS = 120.0
+_RECENT_SECONDS = 900.0
+"""A task that said nothing for so long is not shown as running: its worker may be gone."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, Say, silent, unheard
-from synthmed.study.attempt import Outcome, outcome_of
+from synthmed.study.attempt import Outcome, begin, outcome_of
 from synthmed.study.config import Configuration
 from synthmed.study.folder import FAILED, STUDY, TRIAL, StudyFolder
 from synthmed.study.grid import Grid, Task, make_grid, trial_words
@@ -61,7 +61,8 @@ def run_study(
     folder.check()
     with folder.locked() as token:
         grid = make_grid(configuration, open_sources(configuration, folder))
-        folder.write(configuration.model_dump(mode="json"), grid.trials)
+        needs = {task.digest: [list(one) for one in task.needs] for task in grid.tasks.values()}
+        folder.write(configuration.model_dump(mode="json"), grid.trials, needs)
         missing = _missing(folder, grid)
         tasks = grid.needed(missing, lambda task: folder.finished(task.kind, task.digest))
         tracker = Tracker(configuration.name, folder, say)
@@ -107,6 +108,7 @@ def do_task(out: str, task: Task, work: Work, token: str) -> Outcome:
     if shutil.disk_usage(folder.path).free < LEAST_FREE:
         return Outcome("full", f"less than {LEAST_FREE // 2**20} MiB are free")
     try:
+        begin(folder, task)
         return work(folder, task, token)
     except Exception as error:
         return outcome_of(error)
