@@ -174,14 +174,16 @@ class _Costs:
 
     def _unet_size(self, options: dict[str, Any], shape: Shape) -> tuple[float, int]:
         """Return operations of a slice's way through the U-Net, and its weights."""
-        key = ("unet", options["width"], options["levels"], options["context"], shape)
+        inputs = len(shape.channels) * (2 * options["context"] + 1)
+        slices = len(shape.indices("train"))
+        key = ("unet", options["width"], options["levels"], inputs, len(shape.classes), shape.size, slices)
         if key not in self._known:
             from synthmed.models.unet import UNet, levels_for, width_for
 
             levels = options["levels"] or levels_for(shape.size)
-            width = options["width"] or width_for(shape.size, len(shape.indices("train")))
+            width = options["width"] or width_for(shape.size, slices)
             network = UNet(len(shape.classes), width=width, levels=levels)
-            network.build((None, *shape.size, len(shape.channels) * (2 * options["context"] + 1)))
+            network.build((None, *shape.size, inputs))
             parts = [(block, level) for level, block in enumerate(network.encoder)]
             parts += [(block, level) for level, block in enumerate(network.decoder)]
             parts += [(block, level + 1) for level, block in enumerate(network.narrow)]

@@ -30,6 +30,7 @@ TRIES = 4
 LEAST_FREE = 64 * 2**20
 """Bytes that a disk must have before a task begins: a checkpoint more would not fit."""
 LOOK_SECONDS = 1.0
+PRIORITIES = {"store": 4, "generator": 3, "slices": 2, "judge": 1, "trial": 0}
 
 
 def run_study(
@@ -160,6 +161,8 @@ class _Run:
             task,
             self.work,
             self.token,
+            # What others wait for goes first.
+            priority=PRIORITIES[task.kind],
             key=f"{task.kind}-{digest}-{self.token[:8]}-{self.tries[digest]}",
             pure=False,
         )

@@ -65,7 +65,8 @@ def connect(scheduler: str | None, *, workers: int | None, threads: int, tasks: 
             threads_per_worker=1,
             processes=True,
             memory_limit=0,
-            dashboard_address=None,
+            # Any port that is free, for this machine alone.
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

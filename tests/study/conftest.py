@@ -15,6 +15,6 @@ def scheduler():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=":0", silence_logs=50
     ) as cluster:
         yield cluster.scheduler_address
