@@ -4,12 +4,13 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from synthmed.errors import UserError
 from synthmed.files import write_json
 from synthmed.progress import Progress
-from synthmed.study.folder import StudyFolder
+from synthmed.study.folder import RUNNING, StudyFolder
 from synthmed.study.grid import Task
 from synthmed.study.locks import Busy, alone
 
@@ -77,9 +78,9 @@ def begin(folder: StudyFolder, task: Task) -> None:
     write_json(progress_file(folder, task), {"done": 0, "total": 0, "note": "starting"})
 
 
-def progress_file(folder: StudyFolder, task: Task) -> str:
-    """Return where an attempt says how far it is."""
-    return str(folder.path / "locks" / f"{task.digest}.json")
+def progress_file(folder: StudyFolder, task: Task) -> Path:
+    """Return where an attempt says how far it is; only tasks at work have such a file."""
+    return folder.path / RUNNING / f"{task.digest}.json"
 
 
 def _told(folder: StudyFolder, task: Task) -> Progress:

@@ -17,6 +17,7 @@ from synthmed.training.options import check_options as check_training
 
 Variant = Literal["real", "duplicated", "base", "cond"]
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
+Words = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^\S([^\r\n\t]*\S)?$")]
 Count = Annotated[int, Field(ge=1)]
 
 UNUSED_MASK_KIMG = 0.05
@@ -177,7 +178,7 @@ class Model(Part):
         augmentation: Whether slices are augmented classically; a list gives a model each.
     """
 
-    name: Name
+    name: Words
     variant: Variant
     added_patients: Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_as_list)] = ()
     generator: Generator = Generator()

@@ -82,14 +82,14 @@ def estimate_study(configuration: Configuration, sources: list[Source], grid: Gr
     """
     shapes = {str(source.dataset.path.resolve()): shape_of(source) for source in sources}
     costs = _Costs(configuration)
-    hours: Counter[str] = Counter()
+    hours: dict[str, float] = {}
     size = 0.0
     for task in tasks:
         store = grid.tasks[task.of("store") or task.digest]
         split = Counter(store.how["split"].values())
         shape = replace(shapes[store.how["path"]], training=split["train"], cases=split)
         seconds, content = costs.of(task, grid, shape)
-        hours[task.kind] += (START_SECONDS + seconds) / 3600
+        hours[task.kind] = hours.get(task.kind, 0.0) + (START_SECONDS + seconds) / 3600
         size += content
     rounded = {kind: round(value, 2) for kind, value in hours.items()}
     return Estimate(dict(Counter(task.kind for task in tasks)), rounded, round(size / 2**30, 2))
@@ -98,7 +98,7 @@ def estimate_study(configuration: Configuration, sources: list[Source], grid: Gr
 def shape_of(source: Source) -> Shape:
     """Return what the first cases of a data set look like as slices."""
     one = source.options
-    first = replace(source.dataset, cases=tuple(source.dataset.cases[:LOOKED_AT]), orphans=())
+    first = replace(source.dataset, cases=source.dataset.cases[:LOOKED_AT], orphans=[])
     found = fingerprint(first)
     refuse_problems(found, source.dataset.path)
     options = PlanOptions(axis=one.axis, size=one.size, spacing=one.spacing, slices=one.slices)

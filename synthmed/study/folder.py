@@ -14,7 +14,7 @@ from synthmed import __version__
 from synthmed.errors import UserError
 from synthmed.files import hold, read_json, sha256_json, write_json
 
-STUDY, PROGRESS = "study.json", "progress.json"
+STUDY, PROGRESS, RUNNING = "study.json", "progress.json", "running"
 FORMAT, FORMAT_VERSION = "synthmed-study", 1
 Kind = Literal["store", "generator", "slices", "judge", "trial"]
 FOLDERS: dict[Kind, str] = {
@@ -68,7 +68,7 @@ class StudyFolder:
         if not file.is_file():
             others = [one.name for one in self.path.iterdir()] if self.path.is_dir() else []
             # What a study leaves that was stopped before it had written its configuration.
-            if set(others) - {_LOCK, _HOLDER, "data", "phantoms"}:
+            if set(others) - {_LOCK, _HOLDER, RUNNING, "data", "phantoms"}:
                 raise UserError(f"{self.path} holds something else than a study: choose another --out")
             return None
         value = read_json(file)

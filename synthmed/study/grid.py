@@ -202,7 +202,7 @@ def trial_words(cell: dict[str, Any]) -> str:
 
 def combinations(grid: Grid) -> Iterator[tuple[str, int]]:
     """Yield each data set and number of patients once."""
-    seen = {}
+    seen: dict[tuple[str, int], None] = {}
     for cell in grid.trials.values():
         seen[cell["combination"]["dataset"], cell["combination"]["patients"]] = None
     yield from seen
@@ -210,7 +210,7 @@ def combinations(grid: Grid) -> Iterator[tuple[str, int]]:
 
 def models(grid: Grid) -> Iterator[tuple[str, float, bool]]:
     """Yield name, added patients and augmentation of each model once."""
-    seen = {}
+    seen: dict[tuple[str, float, bool], None] = {}
     for cell in grid.trials.values():
         seen[cell["model"]["name"], cell["model"]["added_patients"], cell["model"]["augmentation"]] = None
     yield from seen

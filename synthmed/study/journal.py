@@ -1,15 +1,15 @@
 """How far a study is: for whoever waits, and as `progress.json` for other programs."""
 
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from synthmed.files import write_json
 from synthmed.progress import Progress
 from synthmed.study.attempt import progress_file
-from synthmed.study.folder import PROGRESS, StudyFolder
+from synthmed.study.folder import PROGRESS, RUNNING, StudyFolder
 from synthmed.study.grid import Grid, Task
 
 _RECENT_SECONDS = 900.0
@@ -59,19 +59,19 @@ class Journal:
         self.started = time.time()
         self._done: set[str] = set()
         self._last = ""
-        for task in tasks:
-            Path(progress_file(folder, task)).unlink(missing_ok=True)
+        # What an earlier run left that was killed.
+        shutil.rmtree(folder.path / RUNNING, ignore_errors=True)
 
     def finished(self, task: Task) -> None:
         """Count a task."""
         self._done.add(task.digest)
-        Path(progress_file(self.folder, task)).unlink(missing_ok=True)
+        progress_file(self.folder, task).unlink(missing_ok=True)
         self.write("running")
 
     def fail(self, task: Task, cause: str) -> None:
         """List a task as failed."""
         self.failed[task.digest] = cause
-        Path(progress_file(self.folder, task)).unlink(missing_ok=True)
+        progress_file(self.folder, task).unlink(missing_ok=True)
         self.write("running")
 
     def summary(self) -> Summary:
@@ -105,10 +105,11 @@ class Journal:
 
     def _running(self) -> list[dict[str, Any]]:
         found = []
-        for task in self.tasks.values():
-            if task.digest in self._done or task.digest in self.failed:
+        # Only what is at work has a file; asking for each of ten thousand tasks would keep a network drive busy.
+        for path in sorted((self.folder.path / RUNNING).glob("*.json")):
+            task = self.tasks.get(path.stem)
+            if task is None or task.digest in self._done or task.digest in self.failed:
                 continue
-            path = Path(progress_file(self.folder, task))
             try:
                 value = json.loads(path.read_text(encoding="utf-8"))
                 if time.time() - path.stat().st_mtime > _RECENT_SECONDS:

@@ -141,8 +141,7 @@ class _Run:
     def go(self) -> None:
         """Run until nothing is left that can be run."""
         try:
-            for digest in [one for one, needs in self.needs.items() if not needs]:
-                self._submit(digest)
+            self._submit_all([one for one, needs in self.needs.items() if not needs])
             while self.futures:
                 self._take_one()
             self.journal.write("failed" if self.journal.failed else "finished")
@@ -151,6 +150,11 @@ class _Run:
             self.folder.dismiss()
             self.journal.write("stopped")
             raise
+
+    def _submit_all(self, digests: list[str]) -> None:
+        """Submit tasks, those first that others wait for: an idle worker takes the first that comes."""
+        for digest in sorted(digests, key=lambda one: -PRIORITIES[self.tasks[one].kind]):
+            self._submit(digest)
 
     def _submit(self, digest: str) -> None:
         task = self.tasks[digest]
@@ -177,7 +181,7 @@ class _Run:
             self.journal.write("running")
             self._check_scheduler()
             return
-        if self.futures.get(digest) is not future:
+        if digest not in self.futures or self.futures[digest] is not future:
             return
         outcome = self._outcome(future)
         task = self.tasks[digest]
@@ -221,11 +225,13 @@ class _Run:
         if task.kind == "trial":
             self.tracker.log(task.digest)
         self.journal.finished(task)
+        ready = []
         for digest, needs in self.needs.items():
             if task.digest in needs:
                 needs.discard(task.digest)
                 if not needs and digest not in self.journal.failed:
-                    self._submit(digest)
+                    ready.append(digest)
+        self._submit_all(ready)
 
     def _failed(self, task: Task, cause: str) -> None:
         """List a task as failed, and all that would have been made of it."""

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 30
 # Workers are many processes that start at once on a machine that may be busy.
-_SETTINGS = {"distributed.comm.timeouts.connect": "60s", "distributed.comm.timeouts.tcp": "120s"}
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "120s",
+    "distributed.worker.preload": ["synthmed.study.preload"],
+}
 
 
 def default_workers(threads: int) -> int:

@@ -1,5 +1,8 @@
 """What a configuration may say, and how it is told what it may not."""
 
+import re
+from pathlib import Path
+
 import pytest
 from fakes import TEXT, configuration
 
@@ -54,6 +57,19 @@ def test_presets_are_valid_and_as_large_as_the_documents_say():
         models = sum(max(len(model.added_patients), 1) * len(model.augmentation) for model in one.models)
         sizes[name] = combinations, models
     assert sizes == {"paper": (18, 26), "hippocampus": (2, 7), "quick": (1, 4)}
+
+
+def test_the_example_of_the_documents_is_valid():
+    """What people copy first would be refused."""
+    page = Path(__file__).parents[2] / "docs" / "study.md"
+    if not page.is_file():
+        pytest.skip("needs a checkout")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [model.name for model in parse_configuration(text, "study.md").models] == [
+        "real",
+        "base",
+        "deformed, pre-trained",
+    ]
 
 
 def test_paths_follow_the_file_and_can_be_named_on_the_command_line(tmp_path, monkeypatch):
