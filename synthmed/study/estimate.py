@@ -169,8 +169,8 @@ class _Costs:
         rate = engine["gflop_a_step"] * 1e9 * engine["images_a_second"] / 8
         scored = len(shape.indices(self.configuration.scoring.split)) if task.kind == "trial" else 0
         passes = BACKWARD * options["steps"] * options["batch"] + scored
-        # The network, its average and two moments in each of two checkpoints, and what prediction uses.
-        return flops * passes / rate, 4 * weights * 9
+        # What prediction uses; checkpoints go when the training is finished.
+        return flops * passes / rate, 4.0 * weights
 
     def _unet_size(self, options: dict[str, Any], shape: Shape) -> tuple[float, int]:
         """Return operations of a slice's way through the U-Net, and its weights."""

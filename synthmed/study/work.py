@@ -17,6 +17,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress
+from synthmed.segmentation.run import CHECKPOINTS
 from synthmed.study.attempt import Stopped
 from synthmed.study.config import DataSet, Recipe, Scoring
 from synthmed.study.folder import DONE, TRIAL, StudyFolder
@@ -45,6 +46,9 @@ def make(folder: StudyFolder, task: Task, report: Progress) -> None:
     made = _MAKERS[task.kind](folder, task, work / CONTENT[task.kind], report)
     made.setdefault("seconds", round(time.monotonic() - start, 1))
     record = {"kind": task.kind, "words": task.words, "identity": task.identity, **made}
+    if task.kind in ("trial", "judge"):
+        # Ten times as large as the weights, and a finished training never goes back to them.
+        shutil.rmtree(work / CONTENT[task.kind] / CHECKPOINTS, ignore_errors=True)
     if task.kind == "trial":
         write_json(work / TRIAL, {**task.how["cell"], "hours": _hours(folder, task, made), **made["result"]})
     write_json(work / DONE, {name: value for name, value in record.items() if name != "result"})

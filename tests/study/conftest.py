@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.importorskip("distributed", reason="needs the extra `study`")
 
 
 @pytest.fixture(scope="session")

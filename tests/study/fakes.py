@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-import cloudpickle
+import pytest
 
 from synthmed.files import write_json
 from synthmed.study.attempt import attempt
@@ -13,6 +13,8 @@ from synthmed.study.folder import DONE, TRIAL
 from synthmed.study.locks import publish
 from synthmed.study.yamlfile import parse_configuration
 
+pytest.importorskip("distributed", reason="needs the extra `study`")
+cloudpickle = pytest.importorskip("cloudpickle")
 # Workers cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
