@@ -87,7 +87,7 @@ def run_command(
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 def prune_command(folder: Path, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Free what a study does not need any more: checkpoints, and slices of which no trial is to be made.
+    """Free what a study does not need any more: stores and slices of which no trial is to be made.
 
     Scores stay. What a later, larger configuration needs again is made again.
 
