@@ -55,7 +55,7 @@ def test_every_part_sees_the_patients_of_its_trial_alone(tmp_path):
     assert all(set(run.record.training_patients) == taught for run in runs)
     for path in tmp_path.glob("trials/*/trial.json"):
         trial, run = read_json(path), SegmentationRun.open(path.parent / "unet")
-        expected = {0: (0, 0.0), 1.5: (24, 24 / 32), 1: (16, 8 / 32), 2: (32, 16 / 32)}
+        expected = {0: (0, 0.0), 1.5: (24, 24 / 32), 1: (16, 16 / 32), 2: (32, 32 / 32)}
         assert (trial["slices"], trial["ratio"]) == expected[trial["model"]["added_patients"]]
         assert (run.record.options.augmentation.geometry > 0) == trial["model"]["augmentation"]
         assert all(np.isfinite(list(trial["hours"].values()))) and trial["hours"]["training"] > 0
