@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": ("generate", "Draw labelled cases from a generator."),
     "segment": ("segment", "Train, apply and score a segmentation U-Net."),
     "evaluate": ("evaluate", "Compare a synthetic set with real slices."),
+    "study": ("study", "Run the paper's experiment, or anyone's, and report it."),
     "export": ("export", "Export a run as a SavedModel for serving."),
     "serve": ("serve", "Serve exported generators on this machine."),
     "query": ("query", "Ask a server for labelled cases."),

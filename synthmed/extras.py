@@ -11,6 +11,7 @@ EXTRAS = {
         "google": "protobuf",
         "prometheus_client": "prometheus-client",
     },
+    "study": {"dask": "dask", "distributed": "distributed", "scikit_posthocs": "scikit-posthocs"},
     "dicom": {"gdcm": "python-gdcm"},
 }
 """extra: {module that is imported: package that brings it}, for every extra with commands that use it."""

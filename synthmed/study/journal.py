@@ -1,0 +1,125 @@
+"""How far a study is: for whoever waits, and as `progress.json` for other programs."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from synthmed.files import write_json
+from synthmed.progress import Progress
+from synthmed.study.attempt import progress_file
+from synthmed.study.folder import PROGRESS, RUNNING, StudyFolder
+from synthmed.study.grid import Grid, Task
+
+_RECENT_SECONDS = 900.0
+"""A task that said nothing for so long is not shown as running: its worker may be gone."""
+
+
+@dataclass
+class Summary:
+    """How a study ended.
+
+    Attributes:
+        trials: How many there are.
+        finished: How many of them are finished.
+        failed: What failed and why, trials whose generator failed included.
+        done: How many tasks were done now.
+    """
+
+    trials: int
+    finished: int
+    failed: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+
+    @property
+    def words(self) -> str:
+        """Return the summary in one line."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{self.finished} of {self.trials} trials are finished{failed}"
+
+
+class Journal:
+    """Keeps count of tasks.
+
+    Args:
+        folder: Of the study.
+        grid: All its tasks.
+        tasks: Those that are done now.
+        report: Told after each of them.
+
+    Attributes:
+        failed: Cause by hash.
+    """
+
+    def __init__(self, folder: StudyFolder, grid: Grid, tasks: list[Task], report: Progress):
+        self.folder, self.grid, self.report = folder, grid, report
+        self.tasks = {task.digest: task for task in tasks}
+        self.failed: dict[str, str] = {}
+        self.started = time.time()
+        self._done: set[str] = set()
+        self._last = ""
+        # What an earlier run left that was killed.
+        shutil.rmtree(folder.path / RUNNING, ignore_errors=True)
+
+    def finished(self, task: Task) -> None:
+        """Count a task."""
+        self._done.add(task.digest)
+        progress_file(self.folder, task).unlink(missing_ok=True)
+        self.write("running")
+
+    def fail(self, task: Task, cause: str) -> None:
+        """List a task as failed."""
+        self.failed[task.digest] = cause
+        progress_file(self.folder, task).unlink(missing_ok=True)
+        self.write("running")
+
+    def summary(self) -> Summary:
+        """Return what is finished and what failed."""
+        missing = sum(digest in self.tasks and digest not in self._done for digest in self.grid.trials)
+        causes = {digest: cause for digest, cause in self.failed.items() if digest in self.grid.trials}
+        return Summary(len(self.grid.trials), len(self.grid.trials) - missing, causes, len(self._done))
+
+    def write(self, status: str) -> None:
+        """Tell whoever listens, and write `progress.json` where something changed."""
+        running, summary = self._running(), self.summary()
+        now = "; ".join(f"{one['words']} {one['share']:.0%}" for one in running) or "nothing yet"
+        note = summary.words + (f"; now: {now}" if status == "running" else "")
+        self.report(len(self._done) + len(self.failed), len(self.tasks), note)
+        value: dict[str, Any] = {
+            "status": status,
+            "trials": {"all": summary.trials, "finished": summary.finished, "failed": len(summary.failed)},
+            "tasks": {"all": len(self.tasks), "finished": len(self._done), "failed": len(self.failed)},
+            "running": running,
+            "failed": [{"words": self.grid.tasks[one].words, "cause": cause} for one, cause in self.failed.items()],
+        }
+        text = json.dumps(value)
+        if text != self._last:
+            self._last = text
+            times = {"started": _clock(self.started), "updated": _clock(time.time())}
+            try:
+                write_json(self.folder.path / PROGRESS, {**value, **times})
+            except OSError:
+                # A full disk is told of by whoever cannot write a result.
+                return
+
+    def _running(self) -> list[dict[str, Any]]:
+        found = []
+        # Only what is at work has a file; asking for each of ten thousand tasks would keep a network drive busy.
+        for path in sorted((self.folder.path / RUNNING).glob("*.json")):
+            task = self.tasks.get(path.stem)
+            if task is None or task.digest in self._done or task.digest in self.failed:
+                continue
+            try:
+                value = json.loads(path.read_text(encoding="utf-8"))
+                if time.time() - path.stat().st_mtime > _RECENT_SECONDS:
+                    continue
+                share = value["done"] / value["total"] if value["total"] else 0.0
+                found.append({"words": task.words, "share": round(min(share, 1.0), 2), "note": value["note"]})
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return found
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
