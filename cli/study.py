@@ -81,6 +81,28 @@ def run_command(
         console().print(f"{summary.words}; next: synthmed study report {out}", soft_wrap=True)
 
 
+@command.command("report")
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder of the report.  [default: report in the study's]")
+@click.option("--mixed", is_flag=True, help="Also fit a mixed-effects model over data sets (needs statsmodels).")
+@json_option
+def report_command(folder: Path, out: Path | None, mixed: bool, as_json: bool) -> None:
+    """Write what a study found, finished or not: report.html, statistics.json and every number as CSV.
+
+    \b
+    Example:
+      synthmed study report study
+    """
+    from synthmed.files import read_json
+    from synthmed.reporting.study import NUMBERS, write_study_report
+
+    page = write_study_report(folder, out, mixed=mixed)
+    if as_json:
+        emit_json(read_json(page.parent / NUMBERS))
+    else:
+        console().print(f"written: {page}, with its numbers beside it", soft_wrap=True)
+
+
 @command.command("prune")
 @click.argument("folder", type=FOLDER)
 @click.option("--all", "everything", is_flag=True, help="Also generators and weights that are not needed any more.")

@@ -11,7 +11,13 @@ EXTRAS = {
         "google": "protobuf",
         "prometheus_client": "prometheus-client",
     },
-    "study": {"dask": "dask", "distributed": "distributed", "scikit_posthocs": "scikit-posthocs"},
+    "study": {
+        "dask": "dask",
+        "distributed": "distributed",
+        "scikit_posthocs": "scikit-posthocs",
+        "pandas": "pandas",
+        "statsmodels": "statsmodels",
+    },
     "dicom": {"gdcm": "python-gdcm"},
 }
 """extra: {module that is imported: package that brings it}, for every extra with commands that use it."""
