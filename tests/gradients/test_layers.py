@@ -1,7 +1,7 @@
 """Every layer and network against finite differences; one without a case fails."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import pytest
@@ -24,6 +24,7 @@ class Case:
         order: 2 where R1 or path length passes through it, else 1.
         precision: Name of the constructor's argument that takes the number format.
         note: What sets it apart from other cases of the same class.
+        keywords: Of the call.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     order: int = 2
     precision: str = "dtype"
     note: str = ""
+    keywords: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name.split(".")[-1] + (f"-{self.note}" if self.note else "")
@@ -123,6 +125,8 @@ CASES = [
         {"classes": 2, "count": 2},
         [[(2, 4, 6, 3), (2, 2, 3, 4)]],
         order=1,
+        # Rows and columns of slices whose lower levels have these inputs, one row and column of padding included.
+        keywords={"size": (7, 11)},
     ),
     Case("models.unet_blocks.InstanceNormalization", {}, [IMAGE], order=1),
     Case("models.unet_blocks.ConvolutionBlock", {"filters": 3}, [IMAGE], order=1),
@@ -147,7 +151,7 @@ def test_gradients_equal_finite_differences(case, differences, public_objects):
     """A user would train with wrong gradients and see only that the samples are bad."""
     layer = public_objects(*PACKAGES)[case.name](**case.arguments, **{case.precision: "float64"})
     inputs = [differences.normal(shape) for shape in case.shapes]
-    layer(*inputs)
+    layer(*inputs, **case.keywords)
     differences.scramble(layer)
     groups = {f"input {number}": one if isinstance(one, list) else [one] for number, one in enumerate(inputs)}
     penalised = [variable for group in groups.values() for variable in group]
@@ -155,7 +159,7 @@ def test_gradients_equal_finite_differences(case, differences, public_objects):
         groups["weights"] = [weight.value for weight in layer.trainable_weights]
 
     def outputs():
-        return layer(*inputs)
+        return layer(*inputs, **case.keywords)
 
     differences.first_order(outputs, groups)
     if case.order == 2:

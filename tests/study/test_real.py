@@ -60,11 +60,11 @@ def test_every_part_sees_the_patients_of_its_trial_alone(tmp_path):
         assert (run.record.options.augmentation.geometry > 0) == trial["model"]["augmentation"]
         assert all(np.isfinite(list(trial["hours"].values()))) and trial["hours"]["training"] > 0
         assert len({row["case"] for row in trial["scores"]}) == 2
-    assert prune(tmp_path).size > 0
+    assert prune(tmp_path, everything=True).size > 0
     assert run_study(parse_configuration(TINY, "tiny.yaml"), tmp_path).done == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_quick_ends_the_same_when_workers_are_killed(tmp_path):
     """Two workers of the shipped preset are killed in the middle of trainings; no score may change by a digit."""
