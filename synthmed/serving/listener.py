@@ -140,7 +140,9 @@ def bound_socket(access: Access, port: int, option: str) -> socket.socket:
     Raises:
         UserError: If the port is in use or not allowed.
     """
-    bound = socket.socket(socket.AF_INET6 if ":" in access.address else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in access.address else socket.AF_INET
+    # asyncio sends small answers at once only on sockets whose protocol is named; else each waits 40 ms for the client.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # Connections inherit it: one whose client takes nothing any more ends, and with it the answer in memory.

@@ -19,7 +19,9 @@ pytest.importorskip("tensorflow_serving")
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
 from synthmed.generation.savedmodel import SavedModelSampler, newest_version
+from synthmed.serving.access import Access
 from synthmed.serving.client import RestClient
+from synthmed.serving.listener import bound_socket
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.models_config import ModelConfig, models_below, read_models_config
 from synthmed.serving.remote import RemoteSampler
@@ -135,6 +137,15 @@ def test_grpc_gives_what_rest_gives(server):
     states = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, timeout=60)
     assert [(one.version, one.state) for one in states.model_version_status] == [(1, 30)]
     channel.close()
+
+
+def test_small_answers_are_sent_at_once():
+    """Each single image over REST would take 40 ms longer: Nagle's rule waits for a delayed acknowledgement."""
+    with bound_socket(Access(), 0, "--rest-port") as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            # What asyncio asks of a connection before it turns Nagle's rule off.
+            assert accepted.proto == socket.IPPROTO_TCP
 
 
 def test_a_port_in_use_is_told(server, models):
