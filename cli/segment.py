@@ -98,8 +98,10 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
       synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
+    from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
+    from synthmed.segmentation.blend import check_fits
     from synthmed.segmentation.judge import with_judge
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
@@ -128,7 +130,11 @@ def train_command(
     store = _store(data, begun)
     blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
     path = out or next_run_path(RUNS, "unet")
-    if blended and judged and begun is None and options.blending.keep < 1 and not options.blending.judge:
+    wanted = judged and begun is None and options.blending.keep < 1 and not options.blending.judge
+    if wanted and isinstance(blended, SyntheticSet):
+        # Now rather than when the judge has been trained.
+        check_resumable(path, resume=resume)
+        check_fits(blended, store)
         with progress("segment train, judge of --filter") as report:
             options = with_judge(store, path, options, progress=report)
     if auto and begun is None:

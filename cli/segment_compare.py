@@ -126,15 +126,20 @@ def _draw(found: "Comparison", store: "Store", out: Path, options: "CompareOptio
     """Write what the first training of each arm predicts for some patients beside the reference."""
     from synthmed.reporting.predictions import prediction_figure, typical_cases, write_predictions
     from synthmed.segmentation.run import SegmentationRun
-    from synthmed.segmentation.store_scores import read_scores
+    from synthmed.segmentation.store_scores import SCORES, read_scores
 
     runs: dict[str, SegmentationRun] = {
         arm.name: SegmentationRun.open(out / f"{arm.name}-{seed}") for arm in found.arms
     }
+    picture = out / "predictions.png"
+    if picture.is_file() and all(
+        picture.stat().st_mtime > (run.path / SCORES).stat().st_mtime for run in runs.values()
+    ):
+        return
     cases = typical_cases(store, read_scores(runs["real"]))
     if cases:
-        figure = prediction_figure(store, cases, runs, flips=options.flips)
-        write_predictions(figure, out / "predictions.png")
+        figure = prediction_figure(store, cases, runs, flips=options.flips, largest_component=options.largest_component)
+        write_predictions(figure, picture)
 
 
 def _render(found: "Comparison", out: Path) -> None:

@@ -10,7 +10,7 @@ from synthmed.data.pictures import render_outlines
 from synthmed.data.schema import CaseRecord
 from synthmed.data.store import Store
 from synthmed.files import atomic_file
-from synthmed.segmentation.postprocess import Flips
+from synthmed.segmentation.postprocess import Flips, largest_components
 from synthmed.segmentation.predict import load_predictor
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import Score
@@ -36,7 +36,12 @@ def typical_cases(store: Store, scores: Sequence[Score]) -> list[CaseRecord]:
 
 
 def prediction_figure(
-    store: Store, cases: Sequence[CaseRecord], runs: Mapping[str, SegmentationRun], *, flips: Flips = "none"
+    store: Store,
+    cases: Sequence[CaseRecord],
+    runs: Mapping[str, SegmentationRun],
+    *,
+    flips: Flips = "none",
+    largest_component: bool = False,
 ) -> "Figure":
     """Draw the slice with most foreground of each case: the reference, then what each network finds.
 
@@ -45,22 +50,25 @@ def prediction_figure(
         cases: A row each.
         runs: Networks by the name that stands over their column.
         flips: See `predict`.
+        largest_component: See `predict`.
     """
     from matplotlib.figure import Figure
 
-    columns: dict[str, list[np.ndarray]] = {"reference": []}
     numbers = [np.arange(case.first, case.first + case.slices) for case in cases]
     shown = [int(store.class_counts[one, 1:].sum(axis=1).argmax()) for one in numbers]
     images = [store.images(one) for one in numbers]
     labels = {"reference": [store.labels(one) for one in numbers]}
     for name, run in runs.items():
         predictor = load_predictor(run, flips=flips)
-        labels[name] = [predictor(image).argmax(-1).astype(np.uint8) for image in images]
-    for name, maps in labels.items():
-        columns[name] = [
-            render_outlines(image[[place]], found[[place]], enlarge=_ENLARGE)[0]
-            for image, found, place in zip(images, maps, shown, strict=True)
+        found = [predictor(image).argmax(-1).astype(np.uint8) for image in images]
+        labels[name] = [largest_components(one) for one in found] if largest_component else found
+    columns = {
+        name: [
+            render_outlines(image[[place]], label[[place]], enlarge=_ENLARGE)[0]
+            for image, label, place in zip(images, maps, shown, strict=True)
         ]
+        for name, maps in labels.items()
+    }
     height, width = columns["reference"][0].shape[:2]
     figure = Figure(figsize=(1.7 * len(columns), 1.7 * len(cases) * height / width + 0.3), layout="constrained")
     grid = figure.subplots(len(cases), len(columns), squeeze=False)

@@ -129,6 +129,23 @@ def write_set(folder, store):
         (folder / f"c{number}.json").write_text(json.dumps(sidecar))
 
 
+def test_no_judge_is_trained_for_slices_that_do_not_fit(folder, tmp_path, capsys):
+    """A user would wait for the judge's training, only to read then that the slices are of another data set."""
+    (tmp_path / "set").mkdir()
+    sidecar = {
+        "synthetic": True,
+        "format": "npz",
+        "template": {"index": 0},
+        "channels": ["T9"],
+        "classes": ["background"],
+    }
+    (tmp_path / "set" / "a.json").write_text(json.dumps(sidecar | {"training_patients": []}))
+    words = ["--synthetic", tmp_path / "set", "--filter", "0.5", "--out", tmp_path / "run"]
+    code, _, err = call(capsys, "train", "--data", folder / "store", *words, *QUICK)
+    assert (code, err.count("\n")) == (2, 1) and "channels" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
