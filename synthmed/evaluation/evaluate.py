@@ -10,7 +10,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.adherence import Agreement, Segmenter, adherence_section, agreement
-from synthmed.evaluation.features import FeatureSpace, OfflineFeatures
+from synthmed.evaluation.features import FeatureSpace, OfflineFeatures, RememberedFeatures
 from synthmed.evaluation.fidelity import FidelityPlots, fidelity_sections
 from synthmed.evaluation.figures import Section
 from synthmed.evaluation.masks import MaskComparison, MaskGroup, compare_masks
@@ -96,7 +96,7 @@ def evaluate(
     material = _read(store, synthetic)
     if select is not None and len(material.drawn) < len(synthetic):
         raise UserError(f"--select takes at most {len(material.drawn)} of a set's slices: give a smaller set")
-    space = space or OfflineFeatures()
+    space = RememberedFeatures(space or OfflineFeatures(), say=say)
     sections: list[Section] = []
     plots, found = None, None
     if material.drawn.images is not None:

@@ -2,6 +2,7 @@
 
 from synthmed.evaluation.features.offline import OfflineFeatures
 from synthmed.evaluation.features.registry import feature_space
+from synthmed.evaluation.features.remembered import RememberedFeatures
 from synthmed.evaluation.features.space import FeatureSpace, refuse_held_out
 
-__all__ = ["FeatureSpace", "OfflineFeatures", "feature_space", "refuse_held_out"]
+__all__ = ["FeatureSpace", "OfflineFeatures", "RememberedFeatures", "feature_space", "refuse_held_out"]

@@ -30,11 +30,10 @@ class FeatureSpace:
             f"Euclidean distance in the feature space {space}, each feature in standard deviations over training slices"
         )
         self._extract = extract
-        self._last: tuple[Slices, np.ndarray] | None = None
 
     def nearest(self, queries: Slices, references: Slices, *, leave_own_out: bool = False) -> Nearest:
         """Find the nearest reference slice of each query; see `Space.nearest`."""
-        known = self._of_references(references)
+        known = self._all(references)
         scale = np.maximum(known.std(axis=0), 1e-6)
         # float64 sums are needed for differences of large squares; centred vectors keep them small.
         middle = known.mean(axis=0)
@@ -52,12 +51,6 @@ class FeatureSpace:
         distance = np.linalg.norm(own[:, None].astype(np.float64) - known[index], axis=2)
         distance[index < 0] = np.inf
         return Nearest.of_candidates(index, distance / np.sqrt(known.shape[1]), references.patient, 1e-6)
-
-    def _of_references(self, references: Slices) -> np.ndarray:
-        # Samples and unseen patients are searched among the same slices; a large network takes a second for each.
-        if self._last is None or self._last[0] is not references:
-            self._last = references, self._all(references)
-        return self._last[1]
 
     def _all(self, slices: Slices) -> np.ndarray:
         blocks = [np.arange(first, min(first + _BLOCK, len(slices))) for first in range(0, len(slices), _BLOCK)]
