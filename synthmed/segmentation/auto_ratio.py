@@ -29,7 +29,7 @@ from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
 from synthmed.segmentation.choice import judge_hash
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
-from synthmed.segmentation.store_scores import kept_scores, patient_dice
+from synthmed.segmentation.store_scores import StoreScoring, kept_scores, patient_dice
 from synthmed.segmentation.train import synthetic_record, train
 
 RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -220,7 +220,7 @@ class _Search:
             raise UserError(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")
         self.done += 1
         # Dice alone decides: no distances.
-        return patient_dice([kept_scores(run, self.store, "val", tolerance=None)])[0]
+        return patient_dice([kept_scores(run, self.store, StoreScoring("val", tolerance=None))])[0]
 
 
 def _gain(trial: Trial) -> float:

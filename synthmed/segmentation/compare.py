@@ -32,7 +32,7 @@ from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
-from synthmed.segmentation.store_scores import kept_scores
+from synthmed.segmentation.store_scores import StoreScoring, kept_scores
 from synthmed.segmentation.train import train, training_cases
 
 RESULT = "comparison.json"
@@ -129,6 +129,13 @@ def compare(
         for number in range(options.seeds)
         for arm in arms
     ]
+    scoring = StoreScoring(
+        options.split,
+        reference=reference,
+        flips=options.flips,
+        largest_component=options.largest_component,
+        tolerance=options.tolerance,
+    )
     rows: dict[ArmName, list[list[Score]]] = {arm.name: [] for arm in arms}
     for number, task in enumerate(tasks):
 
@@ -136,15 +143,7 @@ def compare(
             report(number * total + done, len(tasks) * total, f"{task.folder}: {note}")
 
         run = _train(task, store, out, options, training, synthetic, within)
-        scores = kept_scores(
-            run,
-            store,
-            options.split,
-            reference=reference,
-            flips=options.flips,
-            largest_component=options.largest_component,
-            tolerance=options.tolerance,
-        )
+        scores = kept_scores(run, store, scoring)
         rows[task.arm.name].append(scores)
     notes += _knowledge(store, options, synthetic)
     comparison = conclude(

@@ -1,9 +1,9 @@
 """Scores of a trained U-Net on the whole cases of a store."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -20,38 +20,38 @@ SCORES = "scores.json"
 _AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
-def kept_scores(
-    run: SegmentationRun,
-    store: Store,
-    split: Split,
-    *,
-    reference: Path | None = None,
-    flips: Flips = "none",
-    largest_component: bool = False,
-    tolerance: float | None = DEFAULT_TOLERANCE,
-) -> list[Score]:
+@dataclass(frozen=True)
+class StoreScoring:
+    """What of a trained network is scored, and how.
+
+    Attributes:
+        split: Which cases of the store.
+        reference: Data set or folder of label maps to score against in the geometry of the source; None to score in
+            that of the store, as prepared slices.
+        flips: See `predict`.
+        largest_component: See `predict`.
+        tolerance: Of the surface Dice, mm; None leaves distances out where the store is scored: they
+            take longer than the prediction.
+    """
+
+    split: Split
+    reference: Path | None = None
+    flips: Flips = "none"
+    largest_component: bool = False
+    tolerance: float | None = DEFAULT_TOLERANCE
+
+
+def kept_scores(run: SegmentationRun, store: Store, scoring: StoreScoring) -> list[Score]:
     """Return what `score_store` does, from the run's folder where it has been found in the same way already."""
-    how: dict[str, Any] = {
-        "split": split,
-        "flips": flips,
-        "largest_component": largest_component,
-        "tolerance": tolerance,
-        "reference": str(reference.resolve()) if reference else None,
+    how = asdict(scoring) | {
+        "reference": str(scoring.reference.resolve()) if scoring.reference else None,
         "store": store.content_hash,
     }
     path = run.path / SCORES
     kept = read_json(path) if path.is_file() else {}
     if kept.get("how") == how:
         return read_scores(run)
-    rows = score_store(
-        run,
-        store,
-        split,
-        reference=reference,
-        flips=flips,
-        largest_component=largest_component,
-        tolerance=tolerance,
-    )
+    rows = score_store(run, store, scoring)
     write_json(path, {"how": how, "scores": [row.model_dump() for row in rows]})
     return rows
 
@@ -61,42 +61,28 @@ def read_scores(run: SegmentationRun) -> list[Score]:
     return [Score.model_validate(row) for row in read_json(run.path / SCORES)["scores"]]
 
 
-def score_store(
-    run: SegmentationRun,
-    store: Store,
-    split: Split,
-    *,
-    reference: Path | None = None,
-    flips: Flips = "none",
-    largest_component: bool = False,
-    tolerance: float | None = DEFAULT_TOLERANCE,
-) -> list[Score]:
-    """Return the scores of each case of a split and each foreground class.
+def score_store(run: SegmentationRun, store: Store, scoring: StoreScoring) -> list[Score]:
+    """Return the scores of each case and each foreground class.
 
     Args:
         run: A trained U-Net that fits the store.
         store: Where the cases are.
-        split: Which of them.
-        reference: Data set or folder of label maps to score against in the geometry of the source; None to score in
-            that of the store, as prepared slices.
-        flips: See `predict`.
-        largest_component: See `predict`.
-        tolerance: Of the surface Dice, mm; None leaves distances out where the store is scored: they
-            take longer than the prediction.
+        scoring: Which of them, and how.
     """
-    if reference is not None:
+    split, tolerance = scoring.split, scoring.tolerance
+    if scoring.reference is not None:
         owners = {case.case: case.patient for case in store.cases(split)}
         with TemporaryDirectory() as folder:
             out = Path(folder) / "predicted"
-            predict(run, store.path, out, split=split, flips=flips, largest_component=largest_component)
+            predict(run, store.path, out, split=split, flips=scoring.flips, largest_component=scoring.largest_component)
             measured = DEFAULT_TOLERANCE if tolerance is None else tolerance
-            return score_folders(out, reference, tolerance=measured, patients=owners).scores
-    predictor = load_predictor(run, flips=flips)
+            return score_folders(out, scoring.reference, tolerance=measured, patients=owners).scores
+    predictor = load_predictor(run, flips=scoring.flips)
     rows = []
     for case, slices in zip(store.cases(split), store_slices(store, split), strict=True):
         labels = store.labels(np.arange(case.first, case.first + case.slices))
         predicted = predictor(slices.images).argmax(-1)
-        predicted = largest_components(predicted) if largest_component else predicted
+        predicted = largest_components(predicted) if scoring.largest_component else predicted
         rows += _score(case, np.where(labels == IGNORE, IGNORE, predicted), labels, store, tolerance)
     return rows
 

@@ -138,7 +138,7 @@ def _judge(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
 
 
 def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict[str, Any]:
-    from synthmed.segmentation.store_scores import kept_scores
+    from synthmed.segmentation.store_scores import StoreScoring, kept_scores
 
     store = _open_store(folder, task)
     identity, scoring = task.identity, Scoring.model_validate(task.identity["scoring"])
@@ -152,15 +152,14 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     options = {**identity["options"], "seed": identity["seed"], "ratio": ratio, "blending": blending}
     made = _train(store, out, options, synthetic, report)
     start = time.monotonic()
-    rows = kept_scores(
-        made.pop("run"),
-        store,
+    how = StoreScoring(
         scoring.split,
         reference=Path(task.how["path"]) if scoring.geometry == "source" else None,
         flips=scoring.flips,
         largest_component=scoring.largest_component,
         tolerance=scoring.tolerance,
     )
+    rows = kept_scores(made.pop("run"), store, how)
     made["scoring_seconds"] = round(time.monotonic() - start, 1)
     scores = {"hash": task.digest, "slices": len(synthetic) if synthetic is not None else 0, "ratio": ratio}
     made["result"] = scores | {"scores": [row.model_dump() for row in rows], "status": "finished"}

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -49,27 +48,9 @@ def page(tmp_path) -> str:
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-class Links(HTMLParser):
-    """Collects every address that a browser would load, and the tags left open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "hr", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_page_loads_nothing_from_outside(page):
+def test_the_page_loads_nothing_from_outside(page, read_links):
     """A report that is mailed on or opened without a network must still show its pictures."""
-    links = Links()
-    links.feed(page)
+    links = read_links(page)
     assert links.open == []
     assert len(links.addresses) == 3
     assert all(address.startswith("data:image/") for address in links.addresses)

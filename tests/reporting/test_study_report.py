@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -54,27 +53,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-class Links(HTMLParser):
-    """Collects every address that a browser would load, and the tags left open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "hr", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_page_is_one_file(page):
+def test_the_page_is_one_file(page, read_links):
     """A report that is mailed on must still show its figures: two a combination and the diagram."""
-    links = Links()
-    links.feed(page)
+    links = read_links(page)
     assert links.open == []
     assert len(links.addresses) == 2 * 6 + 1
     assert all(address.startswith("data:image/") for address in links.addresses)

@@ -48,8 +48,8 @@ def invented(monkeypatch):
             trained.append((options.ratio, options.seed, options.steps))
             return Run(options)
 
-        def kept_scores(run, store, split, tolerance):
-            assert (split, tolerance) == ("val", None)
+        def kept_scores(run, store, scoring):
+            assert scoring == store_scores.StoreScoring("val", tolerance=None)
             return [
                 Score(case=str(number), label=1, name="a", dice=value, hd95=0.0, predicted=1, reference=1)
                 for number, value in enumerate(dice(run.options.ratio, run.options.seed))
