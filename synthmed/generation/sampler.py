@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from synthmed.backend import backend_name
+
 if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
     from synthmed.generation.info import BundleInfo
@@ -125,10 +127,27 @@ def _compiled(bundle: "GeneratorBundle") -> Callable[..., dict[str, Any]]:
     def draw(seed, psi, mask=None, **told):
         return {**bundle.sample(seed, psi, mask, told or None), "template": bundle.template_index(seed)}
 
+    backend = backend_name()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(draw)
+    return _compiled_by_jax(bundle, draw) if backend == "jax" else draw
+
+
+def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    import jax
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        return draw
-    import tensorflow as tf
+    from synthmed.layers.counter_random import seed_words
 
-    return tf.function(draw)
+    variables = [variable for model in bundle.models for variable in model.variables]
+    values = [variable.value for variable in variables]
+
+    # Weights are arguments: as constants they would be compiled in, which takes long and their memory twice.
+    @jax.jit
+    def stateless(values, words, inputs):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return draw(words, **inputs)
+
+    return lambda seed, **inputs: stateless(values, seed_words(seed), inputs)

@@ -41,7 +41,8 @@ def bits(seed, *, stream: int, count: int):
     """Return uint32 `(batch, count)` for integer seeds `(batch,)`.
 
     Args:
-        seed: int64 `(batch,)` item seeds; a NumPy array of them on a backend that has 32 bits only.
+        seed: int64 `(batch,)` item seeds; on a backend that has 32 bits only, a NumPy array of them or, inside a
+            compiled function, what `seed_words` makes of it.
         stream: Which of the independent sequences of an item, from 0.
         count: How many numbers an item.
     """
@@ -69,11 +70,20 @@ def normal(seed, *, stream: int, shape: tuple[int, ...]):
     return ops.reshape(values, (-1, *shape))
 
 
+def seed_words(seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split int64 seeds `(batch,)` into their lower and upper halves, uint32 `(batch,)` each.
+
+    A backend without 64-bit integers, as JAX is by default, would cut off the upper half.
+    """
+    words = np.asarray(seed, np.int64).view(np.uint64)
+    return (words & 0xFFFFFFFF).astype(np.uint32), (words >> 32).astype(np.uint32)
+
+
 def _key(seed):
+    if isinstance(seed, tuple):
+        return seed
     if not ops.is_tensor(seed):
-        # Split before a backend without 64-bit integers, as JAX is by default, cuts off the upper half.
-        words = np.asarray(seed, np.int64).view(np.uint64)
-        return tuple(ops.convert_to_tensor(word.astype(np.uint32)) for word in (words & 0xFFFFFFFF, words >> 32))
+        return tuple(ops.convert_to_tensor(word) for word in seed_words(seed))
     if keras.backend.standardize_dtype(seed.dtype) != "int64":
         # The sign fills the upper half, as it does in int64.
         high = ops.where(seed < 0, _uint32(0xFFFFFFFF), _uint32(0))
