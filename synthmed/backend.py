@@ -46,12 +46,13 @@ def check_backend() -> None:
     )
 
 
-def need_tensorflow(what: str, mend: str = "") -> None:
-    """Refuse something that only TensorFlow does where Keras does not run on it.
+def need_tensorflow(what: str, mend: str = "", *, keras: bool = True) -> None:
+    """Refuse something that only TensorFlow does where it is missing, or where Keras does not run on it.
 
     Args:
         what: Subject of the sentence, such as "synthmed export".
         mend: What to do on a machine without TensorFlow, beside installing it.
+        keras: Whether Keras takes part.
 
     Raises:
         UserError: If so.
@@ -60,7 +61,7 @@ def need_tensorflow(what: str, mend: str = "") -> None:
     if not installed("tensorflow"):
         instead = f", or {mend}" if mend else ""
         raise UserError(f"{what} needs TensorFlow, which is not installed here: pip install tensorflow{instead}")
-    if name != "tensorflow":
+    if keras and name != "tensorflow":
         raise UserError(f"{what} needs Keras on TensorFlow, not on {name}: run it with KERAS_BACKEND=tensorflow")
 
 
