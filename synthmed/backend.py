@@ -1,10 +1,11 @@
-"""Which library Keras runs on here, told without importing Keras: its import would fail where that library is missing."""
+"""Which library Keras runs on here, told without importing Keras: where that library is missing, its import fails."""
 
 import json
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from synthmed.errors import UserError
 
@@ -17,7 +18,7 @@ JAX_COMMANDS = "phantom, data, inspect, prepare, train, generate (from a run), e
 
 def backend_name() -> str:
     """Return the Keras backend that is loaded, or else the one that Keras would load."""
-    keras = sys.modules.get("keras")
+    keras: Any = sys.modules.get("keras")
     if hasattr(keras, "config"):
         return str(keras.config.backend())
     return os.environ.get("KERAS_BACKEND") or _configured() or "tensorflow"

@@ -139,15 +139,15 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
     import jax
     import keras
 
-    from synthmed.layers.counter_random import seed_words
+    from synthmed.layers.counter_random import words
 
     variables = [variable for model in bundle.models for variable in model.variables]
     values = [variable.value for variable in variables]
 
     # Weights are arguments: as constants they would be compiled in, which takes long and their memory twice.
     @jax.jit
-    def stateless(values, words, inputs):
+    def stateless(values, seed, inputs):
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return draw(words, **inputs)
+            return draw(seed, **inputs)
 
-    return lambda seed, **inputs: stateless(values, seed_words(seed), inputs)
+    return lambda seed, **inputs: stateless(values, words(seed), inputs)

@@ -40,7 +40,7 @@ class EventFile:
         # TensorBoard takes every file with "tfevents" in its name and reads them in the order of their names.
         name = f"events.out.tfevents.{time.time():017.6f}.{platform.node()}.{os.getpid()}.v2"
         self._event = Event
-        self._records = RecordWriter(open(folder / name, "wb"))
+        self._records = RecordWriter((folder / name).open("wb"))
         self._write(Event(file_version=VERSION))
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:

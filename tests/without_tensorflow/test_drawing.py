@@ -1,0 +1,104 @@
+"""A generator draws the same under JAX, without TensorFlow, as under TensorFlow."""
+
+import numpy as np
+import pytest
+
+from synthmed.generation.locate import open_sampler
+from synthmed.training.checkpoint import save_checkpoint
+from synthmed.training.networks import make_generator
+from synthmed.training.options import TrainOptions, resolve
+from synthmed.training.run import DataSummary, Run, Start
+
+pytestmark = [pytest.mark.slow]
+
+VARIANTS = ("base", "mask", "cond")
+SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40, 11])
+MASKS = np.random.default_rng(3).integers(0, 4, (5, 32, 32)).astype(np.uint8)
+CODE = """
+import sys, numpy as np
+from pathlib import Path
+from synthmed.generation.locate import open_sampler
+given = np.load("given.npz")
+for variant in ("base", "mask", "cond"):
+    sampler, _ = open_sampler(Path(variant))
+    drawn = [sampler.sample(given["seeds"], 0.7)]
+    if variant == "cond":
+        drawn.append(sampler.sample(given["seeds"], 0.7, given["masks"]))
+    for number, one in enumerate(drawn):
+        arrays = {"labels": one.labels, "templates": one.templates}
+        arrays |= {} if one.images is None else {"images": one.images}
+        np.savez(f"{variant}-{number}.npz", **arrays)
+assert "tensorflow" not in sys.modules
+"""
+
+
+def untrained(folder, variant, store):
+    """Write a run folder as a training under JAX leaves it, with the weights that networks begin with."""
+    sizes = {"channel_base": 128, "channel_max": 16, "precision": "float32"}
+    options = resolve(TrainOptions(variant=variant, shown=True, **sizes), size=store.size)
+    run = Run.create(folder, options, DataSummary.of_store(store))
+    run.content = run.content.model_copy(update={"starts": (Start(backend="jax", step=0),)})
+    run.save()
+    generator = make_generator(options, size=store.size, channels=len(store.channels), classes=len(store.classes))
+    arrays = {f"average/{variable.path}": np.asarray(variable) for variable in generator.variables}
+    # Noise has strength 0 at first and would not be compared.
+    random = np.random.default_rng(1)
+    arrays = {name: value + random.normal(0, 0.1, value.shape).astype("f4") for name, value in arrays.items()}
+    save_checkpoint(run.checkpoint_folder, arrays, {"step": 1, "seconds": 1.0, "kimg": 0.1}, keep=1)
+    if variant == "cond":
+        untrained(run.mask_generator, "mask", store)
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    """Return a folder with a run of each variant."""
+    folder = tmp_path_factory.mktemp("runs")
+    for variant in VARIANTS:
+        untrained(folder / variant, variant, store)
+    return folder
+
+
+def test_the_same_seed_draws_the_same_item(runs, jax_python):
+    """A user's set would be another one on the machine with the GPU than on the one with TensorFlow."""
+    np.savez(runs / "given.npz", seeds=SEEDS, masks=MASKS)
+    done = jax_python("-c", CODE, cwd=runs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for variant in VARIANTS:
+        sampler, _ = open_sampler(runs / variant)
+        for number, masks in enumerate((None, MASKS) if variant == "cond" else (None,)):
+            ours = sampler.sample(SEEDS, 0.7, masks)
+            theirs = np.load(runs / f"{variant}-{number}.npz")
+            np.testing.assert_array_equal(theirs["templates"], ours.templates)
+            # A tie of two classes may be decided either way by the last bit.
+            same = theirs["labels"] == ours.labels
+            assert same.mean() > 0.999 and len(np.unique(ours.labels)) > 1
+            if ours.images is not None:
+                slices = same.all(axis=(1, 2))
+                assert slices.sum() >= 3
+                assert np.abs(theirs["images"] - ours.images)[slices].max() < 1e-4 * np.abs(ours.images).max()
+
+
+@pytest.mark.parametrize("fmt", ["npz", "nnunet", "png"])
+def test_generate_writes_every_format(runs, jax_synthmed, fmt):
+    """A user would have to carry every run to another machine to look at what it draws."""
+    done = jax_synthmed("generate", "--n", "3", "--model", "base", "--format", fmt, "--out", fmt, cwd=runs)
+    assert done.returncode == 0, done.stderr
+    pattern = {"npz": "*.npz", "nnunet": "imagesTr/*_0001.nii.gz", "png": "labels/*.png"}[fmt]
+    assert len(list((runs / fmt).glob(pattern))) == 3
+
+
+def test_a_run_trained_under_jax_is_exported_with_all_signatures(runs, tmp_path):
+    """A user could not serve what a GPU machine with JAX trained."""
+    import tensorflow as tf
+
+    from synthmed.generation.bundle import load_bundle
+    from synthmed.serving.export import export_bundle
+
+    bundle = load_bundle(runs / "cond")
+    version = export_bundle(bundle, to=tmp_path, name="from-jax", allow_failed_audit=True)
+    loaded = tf.saved_model.load(str(version))
+    assert {"serving_default", "sample", "mapping", "synthesis", "geometry"} <= set(loaded.signatures)
+    sampler, _ = open_sampler(version)
+    ours, theirs = open_sampler(runs / "cond")[0].sample(SEEDS, 0.7), sampler.sample(SEEDS, 0.7)
+    np.testing.assert_array_equal(theirs.labels, ours.labels)
+    assert np.abs(theirs.images - ours.images).max() < 1e-4 * np.abs(ours.images).max()
