@@ -26,6 +26,8 @@ def jax_python(tmp_path_factory):
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(package.parent),
+        # A run that is resumed need not compile again, and the user's own cache stays as it is.
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         # JAX compiles each operation for each shape: here the compilation is most of the time.
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     }

@@ -17,8 +17,8 @@ def folder(tmp_path_factory, jax_synthmed):
     """Return a folder in which a machine without TensorFlow has prepared the phantom and trained a run."""
     folder = tmp_path_factory.mktemp("chain")
     for line in (
-        ["phantom", "set", "--cases", "6", "--size", "16"],
-        ["prepare", "set", "--out", "store", "--size", "16x16", "--split", "0.5,0.25,0.25"],
+        ["phantom", "set", "--cases", "6", "--size", "32"],
+        ["prepare", "set", "--out", "store", "--size", "32x32", "--split", "0.5,0.25,0.25"],
         ["train", "--variant", "base", "--data", "store", "--out", "run", "--kimg", "0.008", *QUICK],
     ):
         done = jax_synthmed(*line, cwd=folder)
