@@ -12,7 +12,7 @@ from synthmed.errors import UserError
 BACKENDS = ("tensorflow", "jax")
 """Keras backends that networks are trained and drawn from with."""
 
-JAX_COMMANDS = "phantom, data, inspect, prepare, train, generate (from a run), evaluate and doctor"
+JAX_COMMANDS = "phantom, data, inspect, prepare, train, generate (from a run), evaluate, query and doctor"
 """What works without TensorFlow, for messages."""
 
 

@@ -116,7 +116,7 @@ def _notes(backend: str) -> list[str]:
     if backend not in BACKENDS:
         return []
     if not installed("tensorflow"):
-        return [f"without TensorFlow work {JAX_COMMANDS}; what else there is needs it"]
+        return [f"without TensorFlow work {JAX_COMMANDS}; most else needs it"]
     if backend == "jax":
         return ["KERAS_BACKEND is jax: demo, segment, study and export want KERAS_BACKEND=tensorflow"]
     return []

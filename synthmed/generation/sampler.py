@@ -147,7 +147,9 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
     # Weights are arguments: as constants they would be compiled in, which takes long and their memory twice.
     @jax.jit
     def stateless(values, seed, inputs):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+        # GPUs and TPUs would round the factors of float32 products to fewer bits, and draw other items.
+        exact = jax.default_matmul_precision("highest")
+        with exact, keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return draw(seed, **inputs)
 
     return lambda seed, **inputs: stateless(values, words(seed), inputs)

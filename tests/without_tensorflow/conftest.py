@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def jax_python(tmp_path_factory):
     """Return a function that runs that Python, in a folder, on this checkout; skipped without such an environment."""
-    python = os.environ.get("SYNTHMED_JAX_PYTHON")
-    if not python:
+    given = os.environ.get("SYNTHMED_JAX_PYTHON")
+    if not given:
         pytest.skip("needs an environment with JAX and without TensorFlow: set SYNTHMED_JAX_PYTHON")
+    python = os.path.abspath(given)
     # The package as it would be installed, whatever is installed in that environment.
     package = tmp_path_factory.mktemp("site") / "synthmed"
     package.mkdir()
