@@ -15,12 +15,22 @@ VARIANTS = ("base", "mask", "cond")
 SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40, 11])
 MASKS = np.random.default_rng(3).integers(0, 4, (5, 32, 32)).astype(np.uint8)
 CODE = """
-import sys, numpy as np
+import sys, jax, keras, numpy as np
 from pathlib import Path
 from synthmed.generation.generate import generate
 from synthmed.generation.locate import open_sampler
 given = np.load("given.npz")
+
+jit, programs = jax.jit, []
+def watched(function):
+    compiled = jit(function)
+    def call(*arguments):
+        programs.append(compiled.lower(*arguments).as_text())
+        return compiled(*arguments)
+    return call
+
 for variant in ("base", "mask", "cond"):
+    jax.jit = watched if variant == "base" else jit
     sampler, _ = open_sampler(Path(variant))
     drawn = [sampler.sample(given["seeds"], 0.7)]
     if variant == "cond":
@@ -33,6 +43,7 @@ for variant in ("base", "mask", "cond"):
         for fmt in ("npz", "nnunet", "png"):
             generate(sampler, Path(fmt), count=3, fmt=fmt)
 assert "tensorflow" not in sys.modules
+Path("program.txt").write_text(programs[0])
 """
 
 
@@ -92,6 +103,14 @@ def test_the_same_seed_draws_the_same_item(drawn, runs):
                 slices = same.all(axis=(1, 2))
                 assert slices.sum() >= 3
                 assert np.abs(theirs["images"] - ours.images)[slices].max() < 1e-4 * np.abs(ours.images).max()
+
+
+def test_no_device_may_round_the_factors_of_products(drawn):
+    """A user's set would be another one on a GPU or TPU, which by default multiply float32 with fewer bits."""
+    program = (drawn / "program.txt").read_text()
+    products = program.count("stablehlo.convolution") + program.count("stablehlo.dot_general")
+    assert products > 10 and "DEFAULT" not in program
+    assert program.count("HIGHEST") == 2 * products
 
 
 def test_a_run_trained_under_jax_is_exported_with_all_signatures(runs, tmp_path):
