@@ -34,6 +34,9 @@ def command(out: Path, resume: bool, seed: int) -> None:
     Draws patients, trains a generator on some of them, draws labelled slices, trains a U-Net with and without those
     slices, scores both on the other patients, and writes a report.
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed demo")
     from synthmed.reporting.demo import BLENDED, REAL_ONLY, verdict, write_demo_report
     from synthmed.study.demo import DemoOptions, run_demo
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from synthmed.backend import BACKENDS
+
 from .common import console, emit_json, json_option
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def _render(report: Report) -> None:
     rows = {
         "synthmed": f"{report.synthmed}, Python {report.python}",
         "machine": f"{report.platform}; {report.processor}",
-        "packages": ", ".join(f"{name} {version or 'MISSING'}" for name, version in report.packages.items()),
+        "packages": ", ".join(f"{name} {version or _absent(name)}" for name, version in report.packages.items()),
         "devices": f"{', '.join(report.devices) or 'none'} (Keras backend: {report.backend})",
         "number formats": ", ".join(
             f"{name}: {'+'.join(flags) or 'slow'}" for name, flags in report.number_formats.items()
@@ -58,10 +60,17 @@ def _render(report: Report) -> None:
         table.add_row(name, value)
     screen = console()
     screen.print(table)
+    for note in report.notes:
+        screen.print(note)
     for problem in report.problems:
         screen.print(f"! {problem}", style="yellow")
     if not report.problems:
         screen.print("nothing is missing", style="green")
+
+
+def _absent(package: str) -> str:
+    # One of the two is enough.
+    return "not installed" if package in BACKENDS else "MISSING"
 
 
 def _gib(size: int | None) -> str:

@@ -55,6 +55,7 @@ def command(
     Example:
       synthmed evaluate --real store --synthetic generated --out evaluation
     """
+    from synthmed.backend import check_backend
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.evaluation.brief import Brief
@@ -65,6 +66,7 @@ def command(
     from synthmed.generation.audited import hand_to_run
     from synthmed.reporting.evaluation import write_evaluation_report
 
+    check_backend()
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
     with atomic_folder(out) as folder:
         space = feature_space(features, download=download, load_unet=lambda path: _unet(path, store))
@@ -94,6 +96,9 @@ def command(
 
 def _unet(path: Path, store: Store) -> Any:
     """Return the U-Net of a run that saw real slices of training patients alone."""
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("--features unet:RUN")
     from synthmed.segmentation.filter import check_segmenter
     from synthmed.segmentation.run import SegmentationRun
 
@@ -106,6 +111,9 @@ def _judge(path: Path, store: Store) -> tuple[Segmenter, str]:
     """Return what finds classes in slices, and the hash of its weights."""
     import numpy as np
 
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("--segmenter")
     from synthmed.files import sha256_file
     from synthmed.segmentation.filter import check_segmenter
     from synthmed.segmentation.inference import SlicePredictor

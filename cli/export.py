@@ -41,6 +41,9 @@ def command(run: Path, to: Path, name: str | None, count: int, allow_failed_audi
     Example:
       synthmed export runs/00000-cond --name hippocampus
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed export", "copy the run folder to a machine that has it")
     from synthmed.generation.bundle import load_bundle
     from synthmed.serving.export import export_bundle
 

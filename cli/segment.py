@@ -98,6 +98,9 @@ def train_command(
       synthmed segment train --data store --synthetic out --ratio 0.5 --out unet
       synthmed segment train --data store --generator runs/00001-cond --ratio 1 --ratio-end 0 --out unet
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed segment train")
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
@@ -182,6 +185,9 @@ def predict_command(source: Path, models: tuple[Path, ...], out: Path, as_json: 
       synthmed segment predict --model unet store --out predicted
       synthmed segment predict --model axial --model coronal --model sagittal images --out predicted
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed segment predict")
     from synthmed.segmentation.predict import predict
     from synthmed.segmentation.run import SegmentationRun
 

@@ -82,6 +82,9 @@ def command(
     Example:
       synthmed segment compare --data store --synthetic out --train-patients 5 --out comparison
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed segment compare")
     from synthmed.data.store import Store, find_latest_store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation import compare

@@ -109,8 +109,10 @@ def command(
     Example:
       synthmed serve --models saved_models --rest-port 8501
     """
+    from synthmed.backend import need_tensorflow
     from synthmed.extras import missing
 
+    need_tensorflow("synthmed serve", keras=False)
     lacking = missing("serving")
     if lacking:
         raise UserError(f"serving needs {', '.join(lacking)}: pip install 'synthmed[serving]'")

@@ -53,6 +53,9 @@ def run_command(
       synthmed study run quick --out quick
       synthmed study run hippocampus --out study --data hippocampus=Task04_Hippocampus --dry-run
     """
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("synthmed study run")
     from synthmed.study.runner import run_study
     from synthmed.study.yamlfile import read_configuration
 

@@ -67,6 +67,10 @@ def command(
     Example:
       synthmed train --variant cond --data stores/hippocampus --minutes 60
     """
+    from synthmed.backend import check_backend
+
+    # First: what follows imports Keras, which cannot be imported where its backend is missing.
+    check_backend()
     from synthmed.training.devices import Devices
     from synthmed.training.options import read_options
     from synthmed.training.plan import execute, plan_training

@@ -19,6 +19,7 @@ EXTRAS = {
         "statsmodels": "statsmodels",
     },
     "dicom": {"gdcm": "python-gdcm"},
+    "jax": {"jax": "jax"},
 }
 """extra: {module that is imported: package that brings it}, for every extra with commands that use it."""
 

@@ -8,8 +8,10 @@ from platform import machine, platform, python_version
 from pydantic import BaseModel
 
 from synthmed import __version__, extras, hardware
+from synthmed.backend import BACKENDS, JAX_COMMANDS, backend_name, check_backend, installed
+from synthmed.errors import UserError
 
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "SimpleITK", "pydantic", "matplotlib", "Jinja2")
+PACKAGES = ("tensorflow", "jax", "keras", "numpy", "scipy", "nibabel", "SimpleITK", "pydantic", "matplotlib", "Jinja2")
 
 # Processor flags by the number format whose matrix products they make fast.
 _FORMAT_FLAGS = {
@@ -21,7 +23,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 class Report(BaseModel):
-    """What `synthmed doctor` tells. Sizes are in bytes; None where the machine does not say."""
+    """What `synthmed doctor` tells. Sizes are in bytes; None where the machine does not say.
+
+    `notes` are no problems, but tell what does not work here.
+    """
 
     synthmed: str
     python: str
@@ -37,6 +42,7 @@ class Report(BaseModel):
     disk_free: int
     extras_missing: dict[str, list[str]]
     generators: list[str]
+    notes: list[str] = []
     problems: list[str]
 
 
@@ -68,6 +74,7 @@ def examine(folder: Path | str = ".") -> Report:
         disk_free=shutil.disk_usage(folder).free,
         extras_missing={name: gone for name in extras.EXTRAS if (gone := extras.missing(name))},
         generators=generators,
+        notes=_notes(backend),
         problems=problems,
     )
 
@@ -95,10 +102,24 @@ def _version(package: str) -> str | None:
 def _devices() -> tuple[str, list[str], list[str]]:
     """Return the backend's name, its devices, and what is wrong with it."""
     try:
+        check_backend()
+    except UserError as error:
+        return backend_name(), [], [str(error)]
+    try:
         import keras
     except Exception as error:
         return "none", [], [f"Keras cannot be imported ({error}): install synthmed anew in a fresh environment"]
     return keras.backend.backend(), list(keras.distribution.list_devices()), []
+
+
+def _notes(backend: str) -> list[str]:
+    if backend not in BACKENDS:
+        return []
+    if not installed("tensorflow"):
+        return [f"without TensorFlow work {JAX_COMMANDS}; most else needs it"]
+    if backend == "jax":
+        return ["KERAS_BACKEND is jax: demo, segment, study and export want KERAS_BACKEND=tensorflow"]
+    return []
 
 
 def _number_formats() -> dict[str, list[str]]:

@@ -97,6 +97,15 @@ def test_every_bound_has_a_reason(config):
         assert lines[number - 1].lstrip().startswith("#"), lines[number]
 
 
+def test_the_requirements_without_tensorflow_are_all_the_others(config):
+    """Somebody with JAX alone would install half of what is needed, or another version than was tested."""
+    written = (ROOT / "docker" / "requirements-jax.txt").read_text(encoding="utf-8")
+    listed = {line.strip() for line in written.splitlines() if line.strip() and not line.startswith("#")}
+    needed = {line.strip() for line in config["options"]["install_requires"].splitlines() if line.strip()}
+    wanted = {line for line in needed if not line.startswith(("#", "tensorflow "))}
+    assert listed == wanted | set(config["options.extras_require"]["jax"].split())
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """Build the wheel from a copy of the checkout: a build leaves files beside what it builds."""

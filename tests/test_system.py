@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from synthmed import extras, system
+from synthmed.errors import UserError
 
 
 def test_versions_are_those_that_are_imported(monkeypatch):
@@ -33,6 +34,21 @@ def test_a_broken_backend_is_a_problem_in_words(monkeypatch):
     backend, devices, problems = system._devices()
     assert (backend, devices) == ("none", [])
     assert "libcudart.so is missing" in problems[0]
+
+
+def test_a_backend_that_cannot_be_used_is_a_problem(monkeypatch):
+    """Somebody with JAX alone would be told of a missing module, and not what to set."""
+    monkeypatch.setattr(system, "check_backend", check := Refusal())
+    assert system._devices()[1:] == ([], [str(check.error)])
+
+
+class Refusal:
+    """Stands in for a check that refuses."""
+
+    error = UserError("set KERAS_BACKEND=jax")
+
+    def __call__(self):
+        raise self.error
 
 
 def test_a_container_limit_counts(monkeypatch, tmp_path):

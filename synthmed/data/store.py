@@ -1,5 +1,6 @@
 """Prepared slices on disk: memory-mapped NumPy shards and a manifest."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -160,10 +161,15 @@ class Store:
         return [template_of(case) for case in self.cases("train")]
 
     def _map(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        path = self.path / name
         try:
-            array = np.load(self.path / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise UserError(f"{self.path / name} is missing or damaged: {_REBUILD}") from None
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except PermissionError:
+            raise UserError(f"no permission to read {path}: change its permissions, or copy the store") from None
+        except (FileNotFoundError, ValueError, EOFError):
+            raise UserError(f"{path} is missing or damaged: {_REBUILD}") from None
+        except (OSError, MemoryError) as error:
+            raise _unmappable(path, error) from None
         if array.shape != shape or array.dtype != dtype:
             raise UserError(f"{self.path / name} is not what the manifest says: {_REBUILD}")
         return array
@@ -178,6 +184,20 @@ class Store:
             mine = owner == number
             gathered[mine] = shards[number][indices[mine] - self._shard_firsts[number]]
         return gathered
+
+
+def _unmappable(path: Path, error: Exception) -> UserError:
+    """Say why a file of a store is there and cannot be mapped into memory."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return UserError(
+            f"{path} ({path.stat().st_size / 2**30:.1f} GiB) does not fit into the address space that this process may "
+            "use: raise the limit (`ulimit -v unlimited`, or that of the job or container), or prepare smaller slices"
+        )
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UserError(
+        f"{path} cannot be mapped into memory ({reason}): copy the store to a local disk, and if that does not help "
+        f"{_REBUILD}"
+    )
 
 
 def read_manifest(path: Path) -> Manifest:

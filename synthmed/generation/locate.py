@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from synthmed.backend import check_backend
 from synthmed.errors import UserError
 from synthmed.generation.sampler import BATCH, KerasSampler, Sampler
 from synthmed.generation.savedmodel import SavedModelSampler, newest_version, shipped_models
@@ -26,6 +27,7 @@ def open_sampler(model: Path | None, *, folder: Path = Path(), batch: int = BATC
     version = newest_version(model)
     if version is not None:
         return SavedModelSampler(version, batch=batch), f"generator: exported model {version}"
+    check_backend()
     from synthmed.generation.bundle import load_bundle
 
     return KerasSampler(load_bundle(model), batch=batch), f"generator: run {model}"
@@ -36,6 +38,7 @@ def _default(folder: Path, batch: int) -> tuple[Sampler, str]:
 
     run = find_latest_run(folder)
     if run is not None:
+        check_backend()
         from synthmed.generation.bundle import load_bundle
 
         return KerasSampler(load_bundle(run), batch=batch), f"generator: newest run of this folder, {run}"

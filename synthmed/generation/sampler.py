@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from synthmed.backend import backend_name
+
 if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
     from synthmed.generation.info import BundleInfo
@@ -125,10 +127,29 @@ def _compiled(bundle: "GeneratorBundle") -> Callable[..., dict[str, Any]]:
     def draw(seed, psi, mask=None, **told):
         return {**bundle.sample(seed, psi, mask, told or None), "template": bundle.template_index(seed)}
 
+    backend = backend_name()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(draw)
+    return _compiled_by_jax(bundle, draw) if backend == "jax" else draw
+
+
+def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    import jax
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        return draw
-    import tensorflow as tf
+    from synthmed.layers.counter_random import words
 
-    return tf.function(draw)
+    variables = [variable for model in bundle.models for variable in model.variables]
+    values = [variable.value for variable in variables]
+
+    # Weights are arguments: as constants they would be compiled in, which takes long and their memory twice.
+    @jax.jit
+    def stateless(values, seed, inputs):
+        # GPUs and TPUs would round the factors of float32 products to fewer bits, and draw other items.
+        exact = jax.default_matmul_precision("highest")
+        with exact, keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return draw(seed, **inputs)
+
+    return lambda seed, **inputs: stateless(values, words(seed), inputs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from synthmed.backend import need_tensorflow
 from synthmed.errors import UserError
 from synthmed.files import read_json
 from synthmed.generation.sampler import BATCH, Samples, Told, drawing_signature, sample_in_batches
@@ -69,12 +70,15 @@ class SavedModelSampler:
         batch: Items drawn at once.
 
     Raises:
-        UserError: If the folder is no exported generator or cannot be loaded.
+        UserError: If the folder is no exported generator or cannot be loaded, or TensorFlow is missing.
     """
 
     def __init__(self, version: Path, *, batch: int = BATCH):
         self.info = read_info(version)
         self.batch = batch
+        need_tensorflow(
+            f"drawing from the exported generator {version}", "name the run that it was exported from", keras=False
+        )
         # Kept whole: the loaded object owns the variables, which its signatures alone would not keep alive.
         self._loaded = load_saved_model(version)
         missing = {"sample", "geometry"} - set(self._loaded.signatures)

@@ -1,11 +1,13 @@
 """What a training step is fed: slices, what is told of them, and unlabelled ones among them."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthmed.backend import backend_name
 from synthmed.data.store import Store
-from synthmed.data.stream import slice_batches
+from synthmed.data.stream import Batch, ReadAhead, Reader, as_dataset, slice_reader
 from synthmed.errors import UserError
 from synthmed.training.options import TrainOptions
 
@@ -41,34 +43,32 @@ class Feed:
             _check_unlabelled(store, unlabelled)
             self.count_unlabelled = options.batch // 2
 
-    def batches(self, step: int) -> "tf.data.Dataset":
-        """Return the endless batches from a step on.
+    def batches(self, step: int) -> "Iterator[Batch] | tf.data.Dataset":
+        """Return the endless batches from a step on: a tf.data set under TensorFlow, else a `ReadAhead`.
 
         Each is a dictionary of "image" float32 `[batch, H, W, C]` and "label" uint8 `[batch, H, W]`, and where the run
         uses them, "position" float32 `[batch]`, "shown" float32 `[batch, classes - 1]` and "labelled" float32
-        `[batch]`.
+        `[batch]`. Their order and content are the same under every backend.
         """
-        import tensorflow as tf
+        if backend_name() == "tensorflow":
+            return as_dataset(self.reader(), start=step)
+        return ReadAhead(self.reader(), start=step)
 
-        count = self.options.batch - self.count_unlabelled
-        seed = self.options.seed
-        labelled = slice_batches(self.store, self.indices, batch=count, seed=seed, start=step * count).map(self._told)
+    def reader(self) -> Reader:
+        """Return what reads the batch of a step, for one thread at a time."""
+        count, seed = self.options.batch - self.count_unlabelled, self.options.seed
+        labelled = slice_reader(self.store, self.indices, batch=count, seed=seed)
         if self.unlabelled is None:
-            return labelled
-        count = self.count_unlabelled
-        images = slice_batches(
-            self.unlabelled,
-            self.unlabelled.indices("train"),
-            batch=count,
-            seed=seed + UNLABELLED_SEEDS,
-            start=step * count,
-        ).map(self._told_of_unlabelled)
+            return lambda step: self._told(labelled(step * count))
+        indices, size = self.unlabelled.indices("train"), self.count_unlabelled
+        images = slice_reader(self.unlabelled, indices, batch=size, seed=seed + UNLABELLED_SEEDS)
 
-        def join(first: "dict[str, tf.Tensor]", second: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+        def read(step: int) -> Batch:
+            first, second = self._told(labelled(step * count)), self._told_of_unlabelled(images(step * size))
             # In two blocks: replicas and the groups of the minibatch statistic take every n-th slice, and get of both.
-            return {key: tf.concat([first[key], second[key]], axis=0) for key in first}
+            return {key: np.concatenate([first[key], second[key]]) for key in first}
 
-        return tf.data.Dataset.zip((labelled, images)).map(join)
+        return read
 
     def told(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return what is told of slices of the store beside their image: "label", "position", "shown"."""
@@ -78,29 +78,25 @@ class Feed:
             "shown": self.store.slice_shown[indices],
         }
 
-    def _told(self, batch: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
-        import tensorflow as tf
-
+    def _told(self, batch: Batch) -> Batch:
         parts = {"image": batch["image"], "label": batch["label"]}
         if self.options.position:
-            parts["position"] = tf.gather(self.store.slice_position, batch["index"])
+            parts["position"] = self.store.slice_position[batch["index"]]
         if self.options.shown:
-            parts["shown"] = tf.gather(self.store.slice_shown, batch["index"])
+            parts["shown"] = self.store.slice_shown[batch["index"]]
         if self.unlabelled is not None:
-            parts["labelled"] = tf.ones(batch["index"].shape)
+            parts["labelled"] = np.ones(len(batch["index"]), np.float32)
         return parts
 
-    def _told_of_unlabelled(self, batch: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
-        import tensorflow as tf
-
+    def _told_of_unlabelled(self, batch: Batch) -> Batch:
         assert self.unlabelled is not None
-        count = batch["index"].shape[0]
-        parts: dict[str, Any] = {"image": batch["image"], "label": tf.zeros_like(batch["label"])}
+        count = len(batch["index"])
+        parts = {"image": batch["image"], "label": np.zeros_like(batch["label"])}
         if self.options.position:
-            parts["position"] = tf.gather(self.unlabelled.slice_position, batch["index"])
+            parts["position"] = self.unlabelled.slice_position[batch["index"]]
         if self.options.shown:
-            parts["shown"] = tf.fill((count, len(self.store.classes) - 1), UNKNOWN)
-        parts["labelled"] = tf.zeros(count)
+            parts["shown"] = np.full((count, len(self.store.classes) - 1), UNKNOWN, np.float32)
+        parts["labelled"] = np.zeros(count, np.float32)
         return parts
 
 

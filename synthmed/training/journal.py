@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from synthmed.data.pictures import render, save_png, tile
 from synthmed.files import atomic_file
+from synthmed.training.events import EventFile, has_tensorboard
 
 COLUMNS = 4
 
 
 class Journal:
-    """Log of a run.
+    """Log of a run; without the package tensorboard, one without events.
 
     Args:
         folder: The run folder.
@@ -23,21 +24,17 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *, shown: int):
-        import tensorflow as tf
-
         self.folder = folder
         self.log = folder / "log.jsonl"
         self.forget_after(shown)
-        self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._summary = tf.summary
+        self._events = EventFile(folder / "tensorboard") if has_tensorboard() else None
 
     def line(self, values: dict[str, Any], *, shown: int) -> None:
         """Append a line of numbers to log.jsonl and TensorBoard."""
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
-        with self._events.as_default(step=shown):
-            for name, value in values.items():
-                self._summary.scalar(name, value)
+        if self._events:
+            self._events.scalars(values, step=shown)
 
     def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
         """Write a grid of slices as NAME.png and as a TensorBoard image.
@@ -50,12 +47,13 @@ class Journal:
         """
         sheet = tile(render(images, labels), columns=COLUMNS)
         save_png(self.folder / f"{name}.png", sheet)
-        with self._events.as_default(step=shown):
-            self._summary.image(name.split("-")[0], sheet[None])
+        if self._events:
+            self._events.image(name.split("-")[0], sheet, step=shown)
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        self._events.close()
+        """Close TensorBoard's file."""
+        if self._events:
+            self._events.close()
 
     def forget_after(self, shown: int) -> None:
         """Remove the lines of work that was lost."""

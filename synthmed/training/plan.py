@@ -10,6 +10,7 @@ from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.devices import Devices
+from synthmed.training.events import MISSING, has_tensorboard
 from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
 from synthmed.training.run import RUN_FILE, DataSummary, Run
@@ -101,8 +102,11 @@ def execute(
     """
     devices = devices or Devices.of(plan.options.strategy)
     check_share(plan.options, devices.replicas)
+    report = progress or silent
+    if not has_tensorboard():
+        report(0, 0, MISSING)
     with devices.watched(plan.path, plan.options):
-        return _execute(plan, devices, resume=resume, report=progress or silent)
+        return _execute(plan, devices, resume=resume, report=report)
 
 
 def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
@@ -137,7 +141,9 @@ def _opened(plan: TrainingPlan, *, resume: bool) -> Run:
         raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
     if existing and not resume:
         raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")
-    return _resumed(plan) if existing else _created(plan)
+    run = _resumed(plan) if existing else _created(plan)
+    run.note_start()
+    return run
 
 
 def _check_sources(options: TrainOptions, store: Store) -> None:
@@ -200,7 +206,6 @@ def _resumed(plan: TrainingPlan) -> Run:
                 f"{plan.path} was begun with {name} = {old}, not {new}: resume it with that or start another run"
             )
     run.options = plan.options
-    run.save()
     return run
 
 

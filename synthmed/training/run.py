@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthmed import __version__
+from synthmed.backend import backend_name
 from synthmed.data.attributes import AttributeTable, attribute_table
 from synthmed.data.store import Store
 from synthmed.data.template import Template
@@ -81,10 +82,27 @@ class DataSummary(BaseModel):
         )
 
 
+class Start(BaseModel):
+    """When a process took up the training of a run.
+
+    Attributes:
+        backend: Its Keras backend.
+        step: Steps done before.
+        synthmed: Its version.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    backend: str
+    step: int
+    synthmed: str = __version__
+
+
 class RunFile(BaseModel):
     """Content of run.json.
 
     Attributes:
+        starts: Every start of its training, the first one first; none in runs of earlier versions.
         adopted: Whether this is a mask generator that was copied from another run: it draws, but cannot be resumed.
     """
 
@@ -96,6 +114,7 @@ class RunFile(BaseModel):
     options: TrainOptions
     data: DataSummary
     adopted: bool = False
+    starts: tuple[Start, ...] = ()
 
 
 class Run:
@@ -143,6 +162,13 @@ class Run:
         """Write run.json."""
         self.content = self.content.model_copy(update={"options": self.options})
         write_json(self.path / RUN_FILE, self.content.model_dump(mode="json"))
+
+    def note_start(self) -> None:
+        """Write into run.json that a training of the run starts, on which backend and from which step."""
+        step = max((int(checkpoint.state["step"]) for checkpoint in self.checkpoints()), default=0)
+        starts = (*self.content.starts, Start(backend=backend_name(), step=step))
+        self.content = self.content.model_copy(update={"starts": starts})
+        self.save()
 
     def discard(self) -> None:
         """Remove what making the run wrote; anything else in the folder stays, and with it the folder."""

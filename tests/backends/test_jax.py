@@ -27,7 +27,8 @@ pytestmark = [
 ]
 
 
-# Minutes of compilation, more than others' tests may take on a busy machine.
+# Minutes of compilation: asked for with -m long.
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_layers_and_models_pass_their_tests_under_jax():
     """A user of JAX would have no generators: layers and networks promise to be written for any Keras backend."""

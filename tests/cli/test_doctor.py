@@ -17,7 +17,7 @@ def report(monkeypatch) -> system.Report:
         python="3.11.0",
         platform="Linux",
         processor="Abacus 9",
-        packages={"tensorflow": None, "numpy": "2.4.0"},
+        packages={"tensorflow": None, "scipy": None, "numpy": "2.4.0"},
         backend="tensorflow",
         devices=["cpu:0"],
         number_formats={"float32": ["avx2"], "bfloat16": []},
@@ -27,6 +27,7 @@ def report(monkeypatch) -> system.Report:
         disk_free=2**30,
         extras_missing={"serving": ["uvicorn"]},
         generators=[],
+        notes=["beads are wooden"],
         problems=["the abacus lacks a bead"],
     )
     monkeypatch.setattr(system, "examine", lambda: invented)
@@ -38,7 +39,9 @@ def test_words(report):
     out = CliRunner().invoke(command, catch_exceptions=False).output
     for words in (
         "Abacus 9",
-        "tensorflow MISSING",
+        "tensorflow not installed",
+        "scipy MISSING",
+        "beads are wooden",
         "bfloat16: slow",
         "3.0 GiB, unknown free",
         "missing uvicorn: pip install 'synthmed[serving]'",

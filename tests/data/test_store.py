@@ -1,7 +1,10 @@
 """Tests of synthmed.data.store and of the shards behind it."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,3 +158,38 @@ def test_what_slices_show_and_who_is_held_out_follow_from_labels_and_splits(stor
         np.testing.assert_array_equal(store.slice_shown[:, index - 1], (labels == index).any(axis=(1, 2)))
     assert store.held_out_hashes == {case.hash for case in store.cases() if case.split != "train"}
     assert not store.held_out_hashes & set(store.training_hashes)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "no permission to read .*images-00000.npy: change its"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "missing or damaged: run `synthmed prepare`"),
+        (ValueError("mmap length is greater than file size"), "missing or damaged: run `synthmed prepare`"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "address space.*ulimit -v unlimited"),
+        (OSError(errno.ENODEV, "No such device"), "cannot be mapped into memory .No such device.: copy the store"),
+    ],
+)
+def test_a_shard_that_cannot_be_mapped_is_one_line_with_the_mend(store, monkeypatch, error, words):
+    """A user would prepare a store anew that is whole, or see a traceback after a night in a queue."""
+
+    def fail(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(store_module.np, "load", fail)
+    with pytest.raises(UserError, match=words):
+        Store.open(store.path)
+
+
+def test_a_store_larger_than_the_address_space_is_one_line(store):
+    """A user's cluster limits the address space of a job: the store is whole, but the process may not map it."""
+    shard = store.path / store.manifest.shards[0].images
+    # Sparse: it takes no room on the disk.
+    np.lib.format.open_memmap(shard, mode="w+", dtype=np.float32, shape=(2**30,)).flush()
+    code = (
+        "import resource, sys; from synthmed.data.store import Store; from synthmed.errors import UserError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))\n"
+        "try:\n    Store.open(sys.argv[1])\nexcept UserError as error:\n    print(error)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code, str(store.path)], text=True)
+    assert said.startswith(f"{shard} (4.0 GiB) does not fit into the address space"), said

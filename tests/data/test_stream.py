@@ -1,12 +1,16 @@
 """Tests of synthmed.data.stream."""
 
+import gc
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from synthmed.data.order import SliceOrder
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
-from synthmed.data.stream import slice_batches
+from synthmed.data.stream import ReadAhead, slice_batches, slice_reader
 
 
 @pytest.fixture
@@ -39,3 +43,59 @@ def test_shapes_are_known_before_the_first_batch(store):
     spec = slice_batches(store, store.indices("train"), batch=3, seed=0).element_spec
     assert spec["image"].shape == (3, *store.size, 2)
     assert spec["label"].shape == (3, *store.size)
+
+
+def read_ahead_threads() -> int:
+    return sum(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+def wait_until(true) -> None:
+    end = time.monotonic() + 20
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert true()
+
+
+def test_batches_that_are_read_ahead_are_those_of_tf_data(store):
+    """A training under another backend would see other slices than under TensorFlow."""
+    indices = store.indices("train")
+    batches = ReadAhead(slice_reader(store, indices, batch=5, seed=9), start=10, step=5)
+    for expected in slice_batches(store, indices, batch=5, seed=9, start=10).take(9).as_numpy_iterator():
+        batch = next(batches)
+        assert batch.keys() == expected.keys()
+        assert all(np.array_equal(batch[name], expected[name]) for name in expected)
+    batches.close()
+
+
+def test_no_more_is_read_ahead_than_said():
+    """A large store would fill the memory while the first step is compiled."""
+    read = []
+    batches = ReadAhead(lambda place: read.append(place) or {}, start=3, ahead=2)
+    wait_until(lambda: read == [3, 4])
+    next(batches)
+    wait_until(lambda: read == [3, 4, 5])
+    time.sleep(0.05)
+    assert read == [3, 4, 5]
+    batches.close()
+
+
+def test_the_thread_ends_when_the_stream_is_closed_or_forgotten():
+    """A study of a hundred trainings would end with a hundred threads."""
+    before = read_ahead_threads()
+    closed, forgotten = (ReadAhead(lambda place: {}, start=0) for _ in range(2))
+    next(closed), next(forgotten)
+    closed.close()
+    assert list(closed) == []
+    del forgotten
+    gc.collect()
+    wait_until(lambda: read_ahead_threads() == before)
+
+
+def test_what_reading_raises_reaches_the_training():
+    """A training would wait for ever for a batch of a disk that is gone."""
+
+    def read(place):
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ReadAhead(read, start=0))

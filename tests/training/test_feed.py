@@ -47,6 +47,25 @@ def test_a_resumed_feed_goes_on_with_the_next_slices(store):
             assert all(np.array_equal(expected[name], got[name]) for name in expected)
 
 
+@pytest.mark.parametrize("step", [0, 7])
+@pytest.mark.parametrize("more", [{"position": False}, {"shown": True}, {"unlabelled": True, "shown": True}])
+def test_every_backend_is_fed_the_same(store, monkeypatch, step, more):
+    """A user's run that goes on under another backend would see other slices, or be told another thing of them."""
+    given = feed(
+        store, store if more.get("unlabelled") else None, **{k: v for k, v in more.items() if k != "unlabelled"}
+    )
+    expected = list(given.batches(step).take(9).as_numpy_iterator())
+    monkeypatch.setattr("synthmed.training.feed.backend_name", lambda: "jax")
+    batches = given.batches(step)
+    for wanted in expected:
+        batch = next(batches)
+        assert batch.keys() == wanted.keys()
+        for name, value in batch.items():
+            assert isinstance(value, np.ndarray) and value.dtype == wanted[name].dtype
+            np.testing.assert_array_equal(value, wanted[name])
+    batches.close()
+
+
 def test_unlabelled_images_of_another_kind_are_refused(store, tmp_path):
     """A user would train on slices of another size or modality, or on test patients."""
     from synthmed.data.phantom import write_phantom

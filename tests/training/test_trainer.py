@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -36,6 +37,8 @@ def test_stopped_and_resumed_training_gives_the_weights_of_undisturbed_training(
     whole, cut = last_arrays(tmp_path / "whole"), last_arrays(tmp_path / "cut")
     assert whole.keys() == cut.keys()
     assert [name for name in whole if not np.array_equal(whole[name], cut[name])] == []
+    starts = Run.open(tmp_path / "cut").content.starts
+    assert [(start.backend, start.step) for start in starts] == [(keras.backend.backend(), step) for step in (0, 5)]
 
 
 def test_cond_trains_its_mask_generator_first_and_draws_pairs_by_itself(store, tmp_path):
