@@ -67,6 +67,7 @@ class TrainOptions(BaseModel):
     init_from: str | None = Field(None, description="Run whose weights this one starts from.")
     unlabelled: str | None = Field(None, description="Store of images without label maps (base).")
     strategy: Literal["one", "mirrored", "workers"] = "one"
+    steps_ahead: int | None = Field(None, ge=1, description="Steps that JAX does at a time; by the device.")
 
     @property
     def path_batch(self) -> int:

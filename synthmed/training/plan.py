@@ -29,6 +29,7 @@ FREE_OPTIONS = (
     "learning_rate",
     "rollbacks",
     "strategy",
+    "steps_ahead",
 )
 
 

@@ -1,5 +1,7 @@
 """How a batch is shared by replicas, as far as it is known before any of them is there."""
 
+import keras
+
 from synthmed.errors import UserError
 from synthmed.training.cluster import Cluster
 from synthmed.training.options import TrainOptions
@@ -17,8 +19,12 @@ def count_replicas(name: str) -> int:
     """Return how many replicas a strategy would have, without joining a cluster.
 
     Raises:
-        UserError: If TF_CONFIG describes no cluster.
+        UserError: If TF_CONFIG describes no cluster, or the backend knows no clusters.
     """
+    if keras.backend.backend() == "jax":
+        from synthmed.training.jax_devices import JaxDevices
+
+        return JaxDevices.of(name).replicas
     if name == "one":
         return 1
     if name == "workers":

@@ -1,5 +1,6 @@
 """Starting from the weights of another run, as far as the two networks are alike."""
 
+import math
 from typing import Any
 
 from synthmed.errors import UserError
@@ -45,4 +46,4 @@ def start_from(source: Run, state: dict[str, Any]) -> str:
 
 
 def _size(variables: dict[str, Any]) -> int:
-    return sum(int(variable.value.shape.num_elements() or 0) for variable in variables.values())
+    return sum(math.prod(variable.shape) for variable in variables.values())
