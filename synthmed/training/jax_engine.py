@@ -84,11 +84,15 @@ class JaxEngine(Engine):
     def feed(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Return the batches on the devices, the next ones on their way before they are asked for."""
         coming: deque[dict[str, Any]] = deque()
-        for batch in batches:
-            coming.append({name: self.devices.put(value) for name, value in batch.items()})
-            if len(coming) > BATCHES_AHEAD:
-                yield coming.popleft()
-        yield from coming
+        try:
+            for batch in batches:
+                coming.append({name: self.devices.put(value) for name, value in batch.items()})
+                if len(coming) > BATCHES_AHEAD:
+                    yield coming.popleft()
+            yield from coming
+        finally:
+            if close := getattr(batches, "close", None):
+                close()
 
     def steps(self, number: int, batches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Do a step for each batch; see `Engine.steps`."""

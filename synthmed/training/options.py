@@ -153,7 +153,7 @@ def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool =
     Args:
         options: As the user gave them.
         size: (height, width) of a slice.
-        accelerator: Whether a GPU or TPU does the work.
+        accelerator: Whether a GPU or TPU that has bfloat16 does the work.
     """
     longer = max(size)
     channel_max = options.channel_max or (128 if longer <= 64 else 256 if longer <= 128 else 512)

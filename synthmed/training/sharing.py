@@ -35,6 +35,19 @@ def count_replicas(name: str) -> int:
     return len(local_devices())
 
 
+def has_accelerator() -> bool:
+    """Tell whether a device that multiplies bfloat16 does the work in place of the processor.
+
+    Under TensorFlow nobody is asked: what the processor has decides, as it does for runs that are there already.
+    """
+    if keras.backend.backend() != "jax":
+        return False
+    from synthmed.training.jax_devices import JaxDevices, has_bfloat16
+
+    devices = JaxDevices.of("one")
+    return devices.accelerator and has_bfloat16(devices.device)
+
+
 def check_share(options: TrainOptions, replicas: int) -> None:
     """Refuse a batch that does not divide among the replicas.
 
