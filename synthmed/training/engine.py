@@ -84,7 +84,7 @@ class Engine(ABC):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return copies of all values of `state`, in the number formats of a checkpoint."""
-        return {name: _portable(np.array(variable)) for name, variable in self.state().items()}
+        return {name: _portable(np.asarray(variable).copy()) for name, variable in self.state().items()}
 
     def scale_learning_rate(self, scale: float) -> None:
         """Set both optimisers to `scale` times the learning rate of the options."""

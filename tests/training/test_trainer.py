@@ -133,14 +133,14 @@ class _Poisoned:
         from synthmed.training.tensorflow_engine import TensorFlowEngine
 
         self.steps = []
-        plain = TensorFlowEngine.step
+        plain = TensorFlowEngine.steps
 
-        def step(engine, number, batch):
-            report = plain(engine, number, batch)
+        def steps(engine, number, batches):
+            (report,) = plain(engine, number, batches)
             self.steps.append((number, float(engine.generator_optimizer.learning_rate.numpy())))
-            return report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report
+            return [report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report]
 
-        monkeypatch.setattr(TensorFlowEngine, "step", step)
+        monkeypatch.setattr(TensorFlowEngine, "steps", steps)
 
 
 def test_a_diverged_training_goes_back_and_on_at_half_the_rate(store, tmp_path, monkeypatch):
