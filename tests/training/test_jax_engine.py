@@ -17,6 +17,8 @@ from synthmed.training.networks import make_networks
 from synthmed.training.options import TrainOptions, resolve
 
 SIZE, CHANNELS, CLASSES, BATCH = (32, 32), 1, 2, 4
+# What rounding makes of a few steps, as a share of the way of the weights.
+ROUNDING = 1e-2
 TINY = {
     "variant": "base",
     "batch": BATCH,
@@ -67,10 +69,22 @@ def assign(made, arrays):
         variable.assign(arrays[name])
 
 
-def different(first, second, *, within=0.0):
-    """Return the names of arrays that differ by more than a share of their largest value."""
-    limits = {name: within * max(1.0, np.abs(array).max()) for name, array in first.items()}
-    return [name for name in first if np.abs(first[name] - second[name]).max() > limits[name]]
+def different(first, second):
+    """Return the names of arrays that are not the same bit for bit."""
+    return [name for name in first if first[name].tobytes() != second[name].tobytes()]
+
+
+def apart(before, first, second):
+    """Return how far two trainings ended from each other, as a share of how far they went, for each network."""
+    shares = {}
+    for owner in ("generator", "average", "discriminator"):
+        names = [name for name in before if name.startswith(f"{owner}/")]
+        difference, way = (
+            np.sqrt(sum(np.square(np.float64(one[name]) - two[name]).sum() for name in names))
+            for one, two in ((first, second), (first, before))
+        )
+        shares[owner] = difference / way
+    return shares
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +99,12 @@ def test_all_of_a_state_moves_and_has_the_formats_of_a_checkpoint(plain):
     """A user would train a network that stands still, or write a checkpoint that another backend cannot take up."""
     before, after, reports = plain
     still = {name for name in before if np.array_equal(before[name], after[name])}
-    # No rate moves here; the signs of four logits may cancel each other at every step.
-    assert still - {"sign_mean"} == {
+    # No rate moves here; a penalty has no gradient at the last biases; the signs of four logits may cancel each other.
+    assert {name for name in still if "momentum" not in name} - {"sign_mean"} == {
         "generator_optimizer/adam/learning_rate",
         "discriminator_optimizer/adam/learning_rate",
     }
-    assert [after[f"{name}_optimizer/adam/iterations"] for name in ("generator", "discriminator")] == [6, 6]
+    assert [after[f"{name}_optimizer/adam/iteration"] for name in ("generator", "discriminator")] == [6, 6]
     assert {array.dtype.name for array in after.values()} == {"float32", "int64"}
     assert [("path_length" in report, "r1_penalty" in report) for report in reports] == [
         (True, True),
@@ -122,7 +136,7 @@ def test_several_steps_at_a_time_are_the_same_steps_however_they_are_cut(plain):
     cut, _ = train(made, 2, 2)
     assert different(after, cut) == []
     # Adam divides by the square root of what it has seen: where that is next to nothing, rounding is a step.
-    assert different(plain[1], after, within=2e-3) == []
+    assert max(apart(plain[0], plain[1], after).values()) < ROUNDING
     for ours, theirs in zip(reports, plain[2], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-3)
 
@@ -136,7 +150,7 @@ def test_two_devices_share_a_batch_and_come_to_the_weights_of_one(plain):
     after, reports = train(made, 1, 1, 1, 1)
     parts = next(made.feed(batches()))["image"].addressable_shards
     assert [part.data.shape[0] for part in parts] == [BATCH // 2] * 2
-    assert different(plain[1], after, within=2e-3) == []
+    assert max(apart(plain[0], plain[1], after).values()) < ROUNDING
     assert reports[0] == pytest.approx(plain[2][0], rel=1e-5, abs=1e-5)
     drawn = made.draw(np.arange(3, dtype=np.int64), {"label": np.zeros((3, *SIZE)), "position": np.ones(3)})
     assert drawn["image"].shape == (3, *SIZE, CHANNELS)

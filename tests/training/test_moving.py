@@ -68,14 +68,17 @@ def test_a_run_goes_on_under_the_other_backend_and_back(store, tmp_path):
     # Each step updates both networks, every second step once more.
     for number, arrays in enumerate(parts, start=1):
         for owner in ("generator", "discriminator"):
-            assert arrays[f"{owner}_optimizer/adam/iterations"] == 3 * number
+            assert arrays[f"{owner}_optimizer/adam/iteration"] == 3 * number
         assert all(np.isfinite(array).all() for array in arrays.values())
     for before, after in zip(parts, parts[1:], strict=False):
         assert before.keys() == after.keys()
         for name, array in before.items():
             assert (array.dtype, array.shape) == (after[name].dtype, after[name].shape), name
-            if name.startswith("average/") or name.endswith("velocity") or name in ("path_mean", "augment_probability"):
-                # A step moves them; a start from nothing would have thrown them far off.
-                assert np.abs(after[name] - array).max() <= 0.5 * max(1.0, np.abs(array).max()), name
+            if name.endswith("velocity"):
+                # Of what an optimiser knew, so much is left after three updates; a start from nothing has none of it.
+                assert np.all(after[name] >= 0.99**3 * (1 - 1e-5) * array), name
+            elif name.split("/")[0] in ("generator", "average", "discriminator"):
+                # No update is larger than ten times the rate; another start is off by what it was drawn with.
+                assert np.abs(after[name] - array).max() <= 3 * 10 * 0.002, name
     moved = [name for name in parts[0] if not np.array_equal(parts[0][name], parts[1][name])]
     assert {name.split("/")[0] for name in moved} >= {"generator", "average", "discriminator", "path_mean"}
