@@ -1,5 +1,7 @@
 """The JAX engine; run under KERAS_BACKEND=jax with two devices (tests/backends/test_jax.py)."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ import jax
 from synthmed.errors import UserError
 from synthmed.training.devices import Devices
 from synthmed.training.engines import make_engine
-from synthmed.training.jax_devices import has_bfloat16
+from synthmed.training.jax_devices import has_bfloat16, keep_compiled
 from synthmed.training.networks import make_networks
 from synthmed.training.options import TrainOptions, resolve
+from synthmed.training.sharing import has_accelerator
 
 SIZE, CHANNELS, CLASSES, BATCH = (32, 32), 1, 2, 4
 # What rounding makes of a few steps, as a share of the way of the weights.
@@ -197,3 +200,27 @@ def test_an_old_accelerator_is_refused_the_number_format_that_it_has_not():
     with pytest.raises(UserError, match="Tesla V100 has no bfloat16: .* --precision float32"):
         devices.check_precision(options)
     devices.check_precision(options.model_copy(update={"precision": "float32"}))
+
+
+def test_an_accelerator_gets_bfloat16_where_it_has_it(monkeypatch):
+    """A user's GPU would multiply in the format that suits the processor beside it."""
+    assert not has_accelerator()
+    for capability, suits in (("9.0", True), ("7.0", False), ("gfx90a", True)):
+        device = SimpleNamespace(platform="gpu", compute_capability=capability)
+        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
+        assert has_accelerator() == suits
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_unless_told_otherwise(monkeypatch, tmp_path):
+    """A user would wait for the compiler at every start, or find its files where nobody asked for them."""
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+        keep_compiled()
+        assert jax.config.jax_compilation_cache_dir == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        keep_compiled()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "synthmed" / "jax")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
