@@ -70,3 +70,17 @@ class Cluster:
     def place(self, job: str, task: int) -> int:
         """Return the place among all workers of a task of a job."""
         return task + (1 if job == "worker" and "chief" in self.jobs else 0)
+
+
+def tells_of_a_loss(error: Any) -> bool:
+    """Tell whether an error of TensorFlow means that another worker is gone."""
+    import tensorflow as tf
+
+    kinds = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    message = str(error).lower()
+    return isinstance(error, kinds) or "collective" in message or "coordination" in message or "heartbeat" in message

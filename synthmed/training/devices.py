@@ -1,8 +1,8 @@
 """The devices that a training runs on: one, several of this machine, or several machines.
 
-Workers of a cluster run the same program on the same steps. Whatever they decide by something that differs between
-them (a clock, a signal, a file) has to be agreed upon, or one of them waits for ever for an all-reduce that the others
-have left; `Devices` holds the few ways in which they agree.
+Workers of a cluster run the same program on the same steps. What they decide by something that differs between them (a
+clock, a signal, a file) has to be agreed upon, or one of them waits for ever for an all-reduce that the others have
+left; `Devices` holds the few ways in which they agree. Clusters are TensorFlow's.
 """
 
 import hashlib
@@ -14,20 +14,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
 
 from synthmed.errors import UserError
-from synthmed.training.cluster import Cluster
+from synthmed.training.cluster import Cluster, tells_of_a_loss
 from synthmed.training.options import TrainOptions
 from synthmed.training.sharing import local_devices
 
 Result = TypeVar("Result")
 
-# How long workers wait for each other at the start, for a file of the chief's to show up, and for a sign of life.
+# How long workers wait for each other at the start, for a file of the chief's to show up, for a sign of life, and
+# before they end: after a loss the others do not come.
 JOIN_SECONDS = 600
 FILE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 20
-# How long a worker waits for the others before it ends: after a loss they do not come.
 LEAVE_SECONDS = 15
 # How often workers ask each other whether to stop: seldom enough to cost nothing, often enough for Ctrl-C.
 AGREE_SECONDS = 0.5
@@ -45,7 +46,7 @@ class Devices:
 
     Attributes:
         chief: Whether this process writes the run folder.
-        workers: How many processes take part.
+        workers: How many processes.
         replicas: How many devices share a batch.
     """
 
@@ -66,8 +67,12 @@ class Devices:
         of them are there.
 
         Raises:
-            UserError: If TF_CONFIG describes no cluster, or this process cannot join it.
+            UserError: If TF_CONFIG describes no cluster, this process cannot join it, or the backend knows none.
         """
+        if keras.backend.backend() == "jax":
+            from synthmed.training.jax_devices import JaxDevices
+
+            return JaxDevices.of(name)
         if name == "one":
             return cls()
         if name == "workers":
@@ -119,7 +124,7 @@ class Devices:
         """
         if self.workers == 1:
             return work()
-        result, refusal = None, None
+        result = refusal = None
         try:
             result = work() if self.chief else None
         except UserError as error:
@@ -161,7 +166,7 @@ class Devices:
         try:
             yield
         except tf.errors.OpError as error:
-            if not _tells_of_a_loss(error):
+            if not tells_of_a_loss(error):
                 raise
             again = f"synthmed train --variant {options.variant} --out {run} --resume"
             raise UserError(
@@ -224,7 +229,7 @@ class Agreement:
         """Return the chief's seconds and whether any worker was asked to stop; None after a step without a question.
 
         Args:
-            step: Steps done so far.
+            step: Steps done.
             seconds: Of training, by this worker's clock.
             stop: Whether this worker was asked to stop.
         """
@@ -269,23 +274,8 @@ def _set_timeouts(cluster: Cluster) -> None:
         cluster_register_timeout_in_ms=JOIN_SECONDS * 1000,
         heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
         shutdown_barrier_timeout_in_ms=LEAVE_SECONDS * 1000,
-        coordinated_jobs=[
-            coordination_config_pb2.CoordinatedJob(name=name, num_tasks=count) for name, count in cluster.jobs.items()
-        ],
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name=n, num_tasks=k) for n, k in cluster.jobs.items()],
     )
-
-
-def _tells_of_a_loss(error: Any) -> bool:
-    import tensorflow as tf
-
-    kinds = (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    )
-    message = str(error).lower()
-    return isinstance(error, kinds) or "collective" in message or "coordination" in message or "heartbeat" in message
 
 
 def _digest(value: Any) -> int:

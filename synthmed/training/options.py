@@ -67,6 +67,7 @@ class TrainOptions(BaseModel):
     init_from: str | None = Field(None, description="Run whose weights this one starts from.")
     unlabelled: str | None = Field(None, description="Store of images without label maps (base).")
     strategy: Literal["one", "mirrored", "workers"] = "one"
+    steps_ahead: int | None = Field(None, ge=1, description="Steps that JAX does at a time; by the device.")
 
     @property
     def path_batch(self) -> int:
@@ -152,7 +153,7 @@ def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool =
     Args:
         options: As the user gave them.
         size: (height, width) of a slice.
-        accelerator: Whether a GPU or TPU does the work.
+        accelerator: Whether a GPU or TPU that has bfloat16 does the work.
     """
     longer = max(size)
     channel_max = options.channel_max or (128 if longer <= 64 else 256 if longer <= 128 else 512)

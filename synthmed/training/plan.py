@@ -14,7 +14,7 @@ from synthmed.training.events import MISSING, has_tensorboard
 from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
 from synthmed.training.run import RUN_FILE, DataSummary, Run
-from synthmed.training.sharing import check_share
+from synthmed.training.sharing import check_share, has_accelerator
 from synthmed.training.trainer import Trainer
 
 DEFAULT_MINUTES = 20.0
@@ -30,6 +30,7 @@ FREE_OPTIONS = (
     "learning_rate",
     "rollbacks",
     "strategy",
+    "steps_ahead",
 )
 
 
@@ -68,7 +69,7 @@ def plan_training(
         UserError: If `masks_from` does not fit.
     """
     adopted = begun is not None and begun.has_adopted_masks
-    options = resolve(_with_budget(options, store, begun), size=store.size)
+    options = resolve(_with_budget(options, store, begun), size=store.size, accelerator=has_accelerator())
     _check_sources(options, store)
     if options.variant != "cond":
         if masks_from:

@@ -1,5 +1,7 @@
 """How a batch is shared by replicas, as far as it is known before any of them is there."""
 
+import keras
+
 from synthmed.errors import UserError
 from synthmed.training.cluster import Cluster
 from synthmed.training.options import TrainOptions
@@ -17,8 +19,12 @@ def count_replicas(name: str) -> int:
     """Return how many replicas a strategy would have, without joining a cluster.
 
     Raises:
-        UserError: If TF_CONFIG describes no cluster.
+        UserError: If TF_CONFIG describes no cluster, or the backend knows no clusters.
     """
+    if keras.backend.backend() == "jax":
+        from synthmed.training.jax_devices import JaxDevices
+
+        return JaxDevices.of(name).replicas
     if name == "one":
         return 1
     if name == "workers":
@@ -27,6 +33,19 @@ def count_replicas(name: str) -> int:
         # TensorFlow takes it that all workers have as many GPUs as this one, and so does this.
         return len(Cluster.of_environment().addresses) * max(1, len(tf.config.list_physical_devices("GPU")))
     return len(local_devices())
+
+
+def has_accelerator() -> bool:
+    """Tell whether a device that multiplies bfloat16 does the work in place of the processor.
+
+    Under TensorFlow nobody is asked: what the processor has decides, as it does for runs that are there already.
+    """
+    if keras.backend.backend() != "jax":
+        return False
+    from synthmed.training.jax_devices import JaxDevices, has_bfloat16
+
+    devices = JaxDevices.of("one")
+    return devices.accelerator and has_bfloat16(devices.device)
 
 
 def check_share(options: TrainOptions, replicas: int) -> None:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from synthmed.training.losses import lazy_adam
+from synthmed.training.engine import lazy_settings
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -38,9 +38,9 @@ def make_optimizer(learning_rate: float, every: int, network: keras.Model) -> Fu
 
     Args:
         learning_rate: Without lazy regularisation.
-        every: Steps between those of the regulariser, 0 for none; see `lazy_adam`.
+        every: Steps between those of the regulariser, 0 for none; see `losses.lazy_adam`.
         network: Whose trainable weights it updates.
     """
-    optimizer = FusedAdam(**lazy_adam(learning_rate, every or 10**9), name="adam")
+    optimizer = FusedAdam(**lazy_settings(learning_rate, every), name="adam")
     optimizer.build(network.trainable_variables)
     return optimizer

@@ -4,7 +4,7 @@ Everything else of a step is in `keras.ops` (`forward`, `losses`, `planes`, `aug
 another module like this one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,23 +15,19 @@ from synthmed.models.items import draw_items
 from synthmed.training import losses
 from synthmed.training.augmentation import adjust
 from synthmed.training.drawing import mixed_styles
+from synthmed.training.engine import SIGN_DECAY, Engine
 from synthmed.training.forward import ForwardPass, Slices
 from synthmed.training.networks import Networks
 from synthmed.training.options import TrainOptions
 from synthmed.training.planes import one_hot_mask, split_planes
 from synthmed.training.sharing import check_share
+from synthmed.training.step_numbers import MAIN, PATH, PENALTY, StepNumbers
 from synthmed.training.tensorflow_adam import make_optimizer
-from synthmed.training.tensorflow_random import MAIN, PATH, PENALTY, StepNumbers
-
-# The sign of D(real) is averaged over about ten batches: that of one batch is mostly chance.
-SIGN_DECAY = 0.9
+from synthmed.training.tensorflow_random import TensorFlowNumbers
 
 
-class TensorFlowEngine:
+class TensorFlowEngine(Engine):
     """The phases of a training step as compiled TensorFlow functions.
-
-    Generator and discriminator are updated from one forward pass over the same generated batch: the usual alternation
-    draws and judges a second batch for the same information.
 
     Several replicas share a batch: each takes every n-th slice of it, so that the groups of the minibatch standard
     deviation are those of the whole batch, and all draw their part of the same random numbers. Their gradients are
@@ -47,79 +43,35 @@ class TensorFlowEngine:
     """
 
     def __init__(self, networks: Networks, options: TrainOptions, strategy: tf.distribute.Strategy | None = None):
-        self.networks = networks
-        self.options = options
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         check_share(options, self.replicas)
-        self.forward = ForwardPass(networks, options)
-        self.numbers = StepNumbers(options, networks.generator, self._share)
         with self.strategy.scope():
-            self.path_mean = _scalar("path_mean")
-            self.probability = _scalar("augment_probability", 1.0 if options.augment == "diff" else 0.0)
-            self.sign_mean = _scalar("sign_mean")
-            path_every = options.path_every if options.path_weight else 0
-            penalty_every = (options.r1_every or 1) if options.r1_gamma else 0
-            self.generator_optimizer = make_optimizer(options.learning_rate, path_every, networks.generator)
-            self.discriminator_optimizer = make_optimizer(options.learning_rate, penalty_every, networks.discriminator)
-        self._rates = [_rate(options.learning_rate, every) for every in (path_every, penalty_every)]
+            super().__init__(networks, options, make_optimizer)
+        self.forward = ForwardPass(networks, options)
+        self.numbers: StepNumbers = TensorFlowNumbers(options, networks.generator, self._share)
         self.main = tf.function(self._main)
         self.path = tf.function(self._path)
         self.penalty = tf.function(self._penalty)
         self.average = tf.function(self._average)
         self._draw_average = tf.function(draw_items, reduce_retracing=True)
 
-    def state(self) -> dict[str, Any]:
-        """Return every variable that the next step depends on, by a name that is stable between processes."""
-        owners = {
-            "generator": self.networks.generator.variables,
-            "average": self.networks.average.variables,
-            "discriminator": self.networks.discriminator.variables,
-            "generator_optimizer": self.generator_optimizer.variables,
-            "discriminator_optimizer": self.discriminator_optimizer.variables,
-        }
-        state = {f"{owner}/{variable.path}": variable for owner, group in owners.items() for variable in group}
-        if len(state) != sum(len(group) for group in owners.values()):
-            raise RuntimeError("two variables share a path: a checkpoint would lose one of them")
-        scalars = (self.path_mean, self.probability, self.sign_mean)
-        return state | {variable.name: variable for variable in scalars}
+    def steps(self, number: int, batches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Do a step for each batch; see `Engine.steps`."""
+        return [self._step(number + place, batch) for place, batch in enumerate(batches)]
 
-    def scale_learning_rate(self, scale: float) -> None:
-        """Set both optimisers to `scale` times the learning rate of the options."""
-        optimizers = (self.generator_optimizer, self.discriminator_optimizer)
-        for optimizer, rate in zip(optimizers, self._rates, strict=True):
-            optimizer.learning_rate = rate * scale
-
-    def step(self, number: int, batch: dict[str, Any]) -> dict[str, Any]:
-        """Do one step, with the regularisers as they fall due, and return what there is to log.
-
-        Args:
-            number: Step number from 0; with the seed it decides all random numbers.
-            batch: "image" `(batch, height, width, channels)` in [-1, 1] and "label" `(batch, height, width)`, of all
-                replicas; "position" `(batch,)` and "shown" `(batch, classes - 1)` where the networks are told them,
-                "labelled" `(batch,)` where not all are.
-        """
-        options = self.options
+    def _step(self, number: int, batch: dict[str, Any]) -> dict[str, Any]:
         index = tf.constant(number, tf.int32)
         report = dict(self.main(batch, index))
-        if options.path_weight and number % options.path_every == 0:
+        if self.path_due(number):
             report |= self.path(batch, index)
-        if options.r1_gamma and number % (options.r1_every or 1) == 0:
+        if self.penalty_due(number):
             report |= self.penalty(batch, index)
-        shown = (number + 1) * options.batch
-        decay = losses.ema_decay(
-            batch=options.batch, shown=shown, ema_kimg=options.ema_kimg or 1.0, rampup=options.ema_rampup
-        )
-        self.average(tf.constant(decay, tf.float32))
+        self.average(tf.constant(self.decay(number), tf.float32))
         return report
 
     def draw(self, seeds: np.ndarray, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Draw items from the averaged generator, as many as there are seeds.
-
-        Args:
-            seeds: int64 `(n,)`.
-            batch: What `cond` is given ("label") and the networks are told ("position", "shown").
-        """
+        """Draw items from the averaged generator; see `Engine.draw`."""
         network = self.networks.average
         mask = one_hot_mask(batch["label"], network.classes) if network.variant == "cond" else None
         attributes = network.attributes(batch.get("position"), batch.get("shown"))
@@ -243,14 +195,6 @@ class TensorFlowEngine:
 
     def _slices(self, batch) -> Slices:
         return self.forward.slices({name: self._share(value) for name, value in batch.items()})
-
-
-def _scalar(name: str, value: float = 0.0) -> keras.Variable:
-    return keras.Variable(value, trainable=False, name=name, dtype="float32")
-
-
-def _rate(learning_rate: float, every: int) -> float:
-    return float(losses.lazy_adam(learning_rate, every or 10**9)["learning_rate"])
 
 
 def _values(network: keras.Model) -> list:

@@ -13,6 +13,7 @@ from synthmed.progress import Progress, silent
 from synthmed.training.checkpoint import Checkpoint, checkpoint_path, remove_leftovers, save_checkpoint
 from synthmed.training.choice import Choice
 from synthmed.training.devices import Devices
+from synthmed.training.engines import make_engine
 from synthmed.training.feed import Feed
 from synthmed.training.journal import Journal, Means, NoJournal, resident_gib
 from synthmed.training.networks import make_networks
@@ -64,8 +65,6 @@ class Trainer:
     """
 
     def __init__(self, run: Run, store: Store, *, devices: Devices | None = None, progress: Progress | None = None):
-        from synthmed.training.tensorflow_engine import TensorFlowEngine
-
         if store.content_hash != run.data.store_hash:
             raise UserError(f"{store.path} is not the store that {run.path} was begun with: give that one with --data")
         self.run = run
@@ -80,7 +79,7 @@ class Trainer:
             networks = make_networks(
                 self.options, size=store.size, channels=len(store.channels), classes=len(store.classes)
             )
-        self.engine = TensorFlowEngine(networks, self.options, self.devices.strategy)
+        self.engine = make_engine(networks, self.options, self.devices)
         self.choice = Choice(run, store, self.feed, self.engine.draw) if self.devices.chief else None
         self.recovery = Recovery.open(run.path, self.options)
         self._first_arrays: dict[str, np.ndarray] | None = None
@@ -118,7 +117,7 @@ class Trainer:
 
     def _loop(self, journal: Journal, stop) -> None:
         options, clock = self.options, self.clock
-        batches = iter(self.feed.batches(clock.step))
+        batches = self.engine.feed(self.feed.batches(clock.step))
         means = Means()
         before, start = clock.seconds, 0.0
         saved, logged = clock.seconds, (clock.step, clock.seconds)
@@ -127,9 +126,11 @@ class Trainer:
         )
         agreement = self.devices.agreement(clock.step)
         while not (clock.done(options) or self._stopping):
-            means.add(self.engine.step(clock.step, next(batches)))
-            clock.step += 1
-            # The first step of a process compiles the phases: a budget of minutes is for training.
+            count = self._ahead(LOG_STEPS, grid_every, distance_every)
+            for report in self.engine.steps(clock.step, [next(batches) for _ in range(count)]):
+                means.add(report)
+            clock.step += count
+            # The first steps of a process compile the phases: a budget of minutes is for training.
             start = start or time.monotonic()
             if agreed := agreement.ask(clock.step, before + time.monotonic() - start, bool(stop)):
                 clock.seconds, self._stopping = agreed
@@ -150,6 +151,14 @@ class Trainer:
                 self._fake_grid(journal)
             self.report(*clock.progress(options), f"{self.shown / 1000:.1f} kimg")
 
+    def _ahead(self, *periods: int) -> int:
+        """Return how many steps to do at once: none of them beyond what is due every so many steps, or the budget."""
+        options, step = self.options, self.clock.step
+        ends = [self.engine.ahead, *(period - step % period for period in periods)]
+        if options.kimg is not None:
+            ends.append(math.ceil(options.kimg * 1000 / options.batch) - step)
+        return max(1, min(ends))
+
     def _log(self, journal: Journal, values: dict[str, float], since: tuple[int, float]) -> None:
         elapsed = self.clock.seconds - since[1]
         # The clock starts after a process's first step, which compiles the phases: that one has no rate.
@@ -166,7 +175,7 @@ class Trainer:
         return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
 
     def _save(self) -> dict[str, np.ndarray]:
-        arrays = {name: np.asarray(variable) for name, variable in self.engine.state().items()}
+        arrays = self.engine.arrays()
         check_arrays(arrays)
         self.devices.check_same("weights after a step", arrays)
         if self.devices.chief:
@@ -189,12 +198,11 @@ class Trainer:
         elif self.options.init_from:
             self.report(0, 0, start_from(Run.open(self.options.init_from), self.engine.state()))
         self.devices.check_same("step to start from", (self.clock.step, self.recovery.rollbacks))
-        self.devices.check_same(
-            "weights to start from", {name: np.asarray(v) for name, v in self.engine.state().items()}
-        )
+        arrays = self.engine.arrays()
+        self.devices.check_same("weights to start from", arrays)
         if not begun:
             # What a training goes back to that runs away before its first checkpoint.
-            self._first_arrays = {name: np.asarray(variable).copy() for name, variable in self.engine.state().items()}
+            self._first_arrays = arrays
         self.engine.scale_learning_rate(self.recovery.scale)
 
     def _restore(self) -> None:

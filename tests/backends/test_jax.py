@@ -17,8 +17,8 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([PYTHON, *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run([PYTHON, *arguments], cwd=ROOT, env=ENVIRONMENT | more, capture_output=True, text=True)
 
 
 pytestmark = [
@@ -42,3 +42,17 @@ def test_the_backend_is_jax_and_tensorflow_is_not_loaded():
     code = "import sys, keras, synthmed.layers, synthmed.models.generators, synthmed.models.discriminator"
     outcome = run("-c", f"{code}; print(keras.backend.backend(), 'tensorflow' in sys.modules)")
     assert outcome.stdout.split() == ["jax", "False"], outcome.stderr[-2000:]
+
+
+@pytest.mark.timeout(1800)
+def test_training_passes_its_tests_under_jax(tmp_path):
+    """A user of an accelerator would train something else, or lose what another start of the run had done."""
+    outcome = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/training/test_jax_engine.py"),
+        XLA_FLAGS=f"{ENVIRONMENT['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
+        # Engines that are made alike find each other's programs.
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
+    assert outcome.returncode == 0, outcome.stdout[-4000:]
+    assert " passed" in outcome.stdout and " skipped" not in outcome.stdout

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,22 @@ def test_generation_measures_drawing_against_its_bound():
     """A user would not notice that drawing became slower."""
     found = run("generation.py", "--batch", "3", "--variant", "cond")
     assert found["batch"] == 3 and found["per_second"] > 0 and found["share"] > 0
+
+
+@pytest.mark.long
+def test_an_accelerator_is_measured_into_one_file(tmp_path):
+    """A user who has a GPU for an hour would find at its end that a figure is missing."""
+    python = os.environ.get("SYNTHMED_JAX_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import jax"], capture_output=True).returncode:
+        pytest.skip("needs JAX: set SYNTHMED_JAX_PYTHON")
+    environment = os.environ | {"PYTHON": python, "JAX_PLATFORMS": "cpu"}
+    out = tmp_path / "gpu.json"
+    subprocess.run([FOLDER / "gpu.sh", "--small", "--out", out], env=environment, check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    for one in (*found["runs"], found["again"]):
+        assert one["images_per_second"] > 0 and one["generated_per_second"] > 0 and one["memory_gib"] > 0, one
+        assert one["share_of_product"] == pytest.approx(one["tflops"] / one["product_tflops"])
+    assert found["again"]["first_step_s"] < found["runs"][0]["first_step_s"]
 
 
 def test_the_operations_of_a_function_are_found_with_their_work(monkeypatch):

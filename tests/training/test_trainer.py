@@ -129,6 +129,26 @@ def test_newest_run_is_found_and_numbers_go_up(store, tmp_path):
     assert next_run_path(runs, "cond") == runs / "00008-cond"
 
 
+def test_an_engine_that_does_many_steps_at_a_time_stops_where_something_is_due(store, tmp_path, monkeypatch):
+    """A user of an accelerator would miss grids, distances and lines of the log, or train beyond the budget."""
+    from synthmed.training import trainer
+    from synthmed.training.tensorflow_engine import TensorFlowEngine
+
+    monkeypatch.setattr(trainer, "LOG_STEPS", 5)
+    counts, grids, plain = [], [], TensorFlowEngine.steps
+    monkeypatch.setattr(trainer.Trainer, "_fake_grid", lambda self, journal: grids.append(self.clock.step))
+    monkeypatch.setattr(TensorFlowEngine, "ahead", 4)
+    monkeypatch.setattr(TensorFlowEngine, "steps", lambda *given: counts.append(len(given[2])) or plain(*given))
+    # A grid every 6 steps, a distance every 7, 15 steps in all.
+    train(tmp_path / "run", store, kimg=0.06, snapshot_kimg=0.024, distance_kimg=0.028, distance_slices=16)
+    assert counts == [4, 1, 1, 1, 3, 2, 2, 1]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 7, 10, 14, 15]
+    assert [line["step"] for line in lines if "distance" in line] == [7, 14, 15]
+    assert grids == [6, 12, 15]
+    assert Run.open(tmp_path / "run").last_arrays()[0].state["step"] == 15
+
+
 class _Poisoned:
     """Makes an engine's step report a runaway loss, and its weights bad, at given calls."""
 
@@ -136,14 +156,14 @@ class _Poisoned:
         from synthmed.training.tensorflow_engine import TensorFlowEngine
 
         self.steps = []
-        plain = TensorFlowEngine.step
+        plain = TensorFlowEngine.steps
 
-        def step(engine, number, batch):
-            report = plain(engine, number, batch)
+        def steps(engine, number, batches):
+            (report,) = plain(engine, number, batches)
             self.steps.append((number, float(engine.generator_optimizer.learning_rate.numpy())))
-            return report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report
+            return [report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report]
 
-        monkeypatch.setattr(TensorFlowEngine, "step", step)
+        monkeypatch.setattr(TensorFlowEngine, "steps", steps)
 
 
 def test_a_diverged_training_goes_back_and_on_at_half_the_rate(store, tmp_path, monkeypatch):
