@@ -140,7 +140,9 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
     import keras
 
     from synthmed.layers.counter_random import words
+    from synthmed.training.jax_devices import keep_compiled
 
+    keep_compiled()
     variables = [variable for model in bundle.models for variable in model.variables]
     values = [variable.value for variable in variables]
 

@@ -44,6 +44,7 @@ def test_the_backend_is_jax_and_tensorflow_is_not_loaded():
     assert outcome.stdout.split() == ["jax", "False"], outcome.stderr[-2000:]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_training_passes_its_tests_under_jax(tmp_path):
     """A user of an accelerator would train something else, or lose what another start of the run had done."""
