@@ -32,7 +32,7 @@ def quieten_tensorflow() -> None:
 
 
 class _QuietImport(MetaPathFinder):
-    """Finds tensorflow once, and runs its import with standard error filtered."""
+    """Finds tensorflow until it is imported, and runs that import with standard error filtered."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -40,11 +40,17 @@ class _QuietImport(MetaPathFinder):
         if fullname != "tensorflow":
             return None
         sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        try:
+            spec = find_spec(fullname)
+        finally:
+            # To be found is not yet to be imported.
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_quietly(module: ModuleType) -> None:
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 with _without_chatter():
                     execute(module)
 

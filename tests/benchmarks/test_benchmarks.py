@@ -16,7 +16,7 @@ def run(script, *arguments):
     return json.loads(lines[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gan_step_measures_every_phase_against_its_bound():
     """A user would lose the figure by which a slower training step is noticed."""
     found = run("gan_step.py", "--precision", "bfloat16")
@@ -30,7 +30,7 @@ def test_gan_step_measures_every_phase_against_its_bound():
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_generation_measures_drawing_against_its_bound():
     """A user would not notice that drawing became slower."""
     found = run("generation.py", "--batch", "3", "--variant", "cond")
@@ -94,7 +94,7 @@ def test_data_pipeline_measures_both_ends_of_a_store():
     assert 0 < prepared["peak_rss_anon_gib"] < fed["peak_rss_anon_gib"] < 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_unet_step_measures_training_and_inference(tmp_path):
     """A user would not notice that the U-Net became slower, or slower than what they would take instead."""
     alone = run("unet_step.py", "--steps", "1")

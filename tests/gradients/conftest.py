@@ -6,6 +6,8 @@ import pkgutil
 import numpy as np
 import pytest
 
+from synthmed.backend import BACKENDS, installed
+
 # Smaller steps drown in rounding, larger ones meet the kinks of leaky ReLUs: a right gradient agrees for one of them.
 STEPS = (1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 TOLERANCE = 2e-5
@@ -133,12 +135,13 @@ def differences():
 
 
 def modules_below(name: str) -> list:
-    """Return the module or package `name` and all modules below it."""
+    """Return the module or package `name` and all modules below it, but for those of a backend that is not there."""
     module = importlib.import_module(name)
     if not hasattr(module, "__path__"):
         return [module]
-    below = [importlib.import_module(found.name) for found in pkgutil.walk_packages(module.__path__, f"{name}.")]
-    return [module, *below]
+    absent = tuple(f".{backend}_" for backend in BACKENDS if not installed(backend))
+    names = [found.name for found in pkgutil.walk_packages(module.__path__, f"{name}.")]
+    return [module, *(importlib.import_module(one) for one in names if not any(part in one for part in absent))]
 
 
 @pytest.fixture(scope="session")

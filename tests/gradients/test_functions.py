@@ -66,6 +66,7 @@ EXEMPT = {
     "layers.counter_random.normal": "follows from integers",
     "layers.counter_random.threefry2x32": "integers",
     "layers.counter_random.uniform": "follows from integers",
+    "layers.counter_random.words": "integers",
     "layers.precision.at_least_float32": "returns a name",
     "models.attributes.attribute_size": "returns a number",
     "models.attributes.attribute_vector": "what networks are told is data",

@@ -64,7 +64,7 @@ def compiled(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_run_resumed_under_jax_ends_bit_for_bit_where_an_uninterrupted_one_does(store, tmp_path):
     """A user would lose exact repetition: weights, average, optimisers, path mean and data order all count."""

@@ -26,6 +26,7 @@ class RememberedFeatures:
         self._space = space
         self._say = say
         self._known: dict[bytes, NDArray[np.float32]] = {}
+        self._told = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -52,11 +53,10 @@ class RememberedFeatures:
         keys = [hashlib.sha256(image.tobytes()).digest() for image in images]
         places = {key: place for place, key in enumerate(keys) if key not in self._known}
         new = np.fromiter(places.values(), np.int64, len(places))
-        told = time.monotonic()
         for block in blocks(len(new), _BLOCK):
             vectors = self._space(images[new[block]])
             self._known |= {keys[place]: vector for place, vector in zip(new[block], vectors, strict=True)}
-            if time.monotonic() - told > _SILENCE_SECONDS:
-                told = time.monotonic()
-                self._say(f"features of {block.stop} of {len(new)} slices")
+            if time.monotonic() - self._told > _SILENCE_SECONDS:
+                self._told = time.monotonic()
+                self._say(f"features of {len(self._known)} slices")
         return np.stack([self._known[key] for key in keys])
