@@ -10,7 +10,7 @@ from synthmed.study.demo import WEIGHTS, DemoOptions, run_demo
 SMALL = DemoOptions(cases=5, size=32, channels=1, kimg=0.016, generated=8, steps=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_story(tmp_path):
     """The demo is the first thing that most people run: if one part does not fit the next, it is the last as well.
 

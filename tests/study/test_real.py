@@ -39,7 +39,7 @@ scoring: {tolerance: null}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_sees_the_patients_of_its_trial_alone(tmp_path):
     """A gain would be that of patients whom the real-only U-Net was not given: the question's answer would be wrong."""
     summary = run_study(parse_configuration(TINY, "tiny.yaml"), tmp_path, workers=1)

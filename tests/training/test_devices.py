@@ -169,7 +169,7 @@ def test_two_workers_do_what_one_does_and_survive_the_loss_of_one(store, tmp_pat
     assert Run.open(run).checkpoints()[-1].state["step"] == step + 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_to_one_worker_stops_all_and_all_go_on_with_both_generators(store, tmp_path):
     """A user who stops a job of a cluster would leave workers behind, or could not go on with a `cond` run."""
     run = tmp_path / "run"

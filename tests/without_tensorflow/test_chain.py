@@ -46,6 +46,7 @@ def test_a_dry_run_estimates_without_tensorflow(folder, jax_synthmed):
     assert [stage["options"]["variant"] for stage in json.loads(done.stdout)] == ["mask", "cond"]
 
 
+@pytest.mark.long
 def test_a_run_trained_under_jax_is_exported_where_tensorflow_is(folder):
     """A user could not serve what a GPU machine with JAX trained."""
     import tensorflow as tf

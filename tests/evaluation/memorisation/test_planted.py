@@ -101,7 +101,7 @@ def test_strangers_are_no_copies(phantom):
     check_silent(*phantom)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_of_real_people_are_found(planting, hippocampus, kind):
     """The phantom might be easier than people are."""
