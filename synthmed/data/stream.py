@@ -62,13 +62,6 @@ def slice_reader(store: SliceSource, indices: np.ndarray, *, batch: int, seed: i
     return read
 
 
-def slice_batches(
-    store: SliceSource, indices: np.ndarray, *, batch: int, seed: int, start: int = 0
-) -> "tf.data.Dataset":
-    """Return an infinite data set of what `slice_reader` reads, from the slice `start` of the stream on."""
-    return as_dataset(slice_reader(store, indices, batch=batch, seed=seed), start=start, step=batch)
-
-
 def as_dataset(read: Reader, *, start: int, step: int = 1) -> "tf.data.Dataset":
     """Return an infinite data set of the batches at `start`, `start + step`, ... of a stream; their shapes are static.
 

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
 
+from synthmed.backend import backend_name
 from synthmed.errors import UserError
 from synthmed.training.cluster import Cluster, tells_of_a_loss
 from synthmed.training.options import TrainOptions
@@ -69,7 +69,7 @@ class Devices:
         Raises:
             UserError: If TF_CONFIG describes no cluster, this process cannot join it, or the backend knows none.
         """
-        if keras.backend.backend() == "jax":
+        if backend_name() == "jax":
             from synthmed.training.jax_devices import JaxDevices
 
             return JaxDevices.of(name)

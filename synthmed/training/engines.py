@@ -1,8 +1,6 @@
 """Which engine trains: that of the Keras backend."""
 
-import keras
-
-from synthmed.errors import UserError
+from synthmed.backend import backend_name, check_backend
 from synthmed.training.devices import Devices
 from synthmed.training.engine import Engine
 from synthmed.training.networks import Networks
@@ -18,18 +16,16 @@ def make_engine(networks: Networks, options: TrainOptions, devices: Devices | No
         devices: What they are trained on; one device by default.
 
     Raises:
-        UserError: If the backend is none that trains, or the batch does not divide among the replicas.
+        UserError: If the backend is none that trains or is missing, or the batch does not divide among the replicas.
     """
-    backend = keras.backend.backend()
+    check_backend()
     devices = devices or Devices.of("one")
-    if backend == "tensorflow":
-        from synthmed.training.tensorflow_engine import TensorFlowEngine
-
-        return TensorFlowEngine(networks, options, devices.strategy)
-    if backend == "jax":
+    if backend_name() == "jax":
         from synthmed.training.jax_devices import JaxDevices
         from synthmed.training.jax_engine import JaxEngine
 
         assert isinstance(devices, JaxDevices)
         return JaxEngine(networks, options, devices)
-    raise UserError(f"training knows no backend {backend!r}: set KERAS_BACKEND to tensorflow or jax")
+    from synthmed.training.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine(networks, options, devices.strategy)

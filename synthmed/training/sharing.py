@@ -1,7 +1,6 @@
 """How a batch is shared by replicas, as far as it is known before any of them is there."""
 
-import keras
-
+from synthmed.backend import backend_name
 from synthmed.errors import UserError
 from synthmed.training.cluster import Cluster
 from synthmed.training.options import TrainOptions
@@ -21,7 +20,7 @@ def count_replicas(name: str) -> int:
     Raises:
         UserError: If TF_CONFIG describes no cluster, or the backend knows no clusters.
     """
-    if keras.backend.backend() == "jax":
+    if backend_name() == "jax":
         from synthmed.training.jax_devices import JaxDevices
 
         return JaxDevices.of(name).replicas
@@ -40,7 +39,7 @@ def has_accelerator() -> bool:
 
     Under TensorFlow nobody is asked: what the processor has decides, as it does for runs that are there already.
     """
-    if keras.backend.backend() != "jax":
+    if backend_name() != "jax":
         return False
     from synthmed.training.jax_devices import JaxDevices, has_bfloat16
 

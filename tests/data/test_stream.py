@@ -10,7 +10,12 @@ import pytest
 from synthmed.data.order import SliceOrder
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
-from synthmed.data.stream import ReadAhead, slice_batches, slice_reader
+from synthmed.data.stream import ReadAhead, as_dataset, slice_reader
+
+
+def slice_batches(store, indices, *, batch, seed, start=0):
+    """Return batches of a store's slices as training is fed them, from the slice `start` of the stream on."""
+    return as_dataset(slice_reader(store, indices, batch=batch, seed=seed), start=start, step=batch)
 
 
 @pytest.fixture
