@@ -12,6 +12,7 @@ from synthmed.reporting.study_figures import amounts, gains_figure, lines, ranks
 from synthmed.segmentation.bootstrap import RESAMPLES, Interval
 from synthmed.study.statistics.analyse import PARTS, analyse
 from synthmed.study.statistics.findings import CellResult, Findings
+from synthmed.study.statistics.oracle import ORACLE
 from synthmed.study.statistics.paired import PairedTest
 from synthmed.study.statistics.tables import Block
 from synthmed.study.statistics.words import number, span
@@ -104,6 +105,8 @@ def _page(found: Findings) -> dict[str, Any]:
         "title": f"Do synthetic patients help? {found.name}",
         "found": found,
         "blocks": [_block(block, cells, order, places) for block, cells in blocks.items()],
+        "shares": any(cell.oracle_share is not None for cell in found.cells),
+        "oracles": any(cell.variant == ORACLE for cell in found.cells),
         "ranked": found.ranked,
         "diagram": figure_uri(ranks_figure(found.ranked.ranking)) if found.ranked else None,
         "by_rank": _by_rank(found),
@@ -131,8 +134,8 @@ def _page(found: Findings) -> dict[str, Any]:
 
 def _block(block: Block, cells: Sequence[CellResult], order: Sequence[str], places: Sequence[float]) -> dict[str, Any]:
     figures = []
-    if any(cell.dice for cell in cells):
-        own = lines([cell for cell in cells if cell.dice])
+    own = lines([cell for cell in cells if cell.dice])
+    if own:
         scored = scores_figure(cells, order=order, places=places)
         figures.append((figure_uri(scored), f"{block.words}: Dice against added patients for {', '.join(own)}"))
     if any(cell.gain for cell in cells):
@@ -143,8 +146,9 @@ def _block(block: Block, cells: Sequence[CellResult], order: Sequence[str], plac
         "figures": figures,
         "rows": [_row(cell) for cell in cells],
         "test_patients": max(cell.test_patients for cell in cells),
-        "finished": sum(cell.finished for cell in cells),
-        "planned": sum(cell.planned for cell in cells),
+        # An oracle's trainings are those of another combination.
+        "finished": sum(cell.finished for cell in cells if cell.variant != ORACLE),
+        "planned": sum(cell.planned for cell in cells if cell.variant != ORACLE),
     }
 
 
@@ -157,6 +161,7 @@ def _row(cell: CellResult) -> dict[str, Any]:
         "interval": f"{dice.low:.3f} to {dice.high:.3f}" if dice else "",
         "gain": _signed(cell.gain.value) if cell.gain else "-",
         "gain_interval": span(cell.gain) if cell.gain else "",
+        "share": "-" if cell.oracle_share is None else f"{cell.oracle_share:.0%}",
         **_tested(cell.test),
         "verdict": cell.verdict or ("baseline" if cell.variant == "real" else "-"),
         "key": f"{cell.dataset}/{cell.patients}/{cell.model}",

@@ -137,7 +137,7 @@ def _axes(places: Sequence[float]) -> Any:
     axes.grid(axis="y", alpha=0.3)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     axes.set_xlim(-0.4, len(places) - 0.6)
-    axes.set_xlabel("added synthetic patients")
+    axes.set_xlabel("added patients")
     return figure, axes
 
 

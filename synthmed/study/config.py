@@ -176,6 +176,7 @@ class Model(Part):
         draw_seed: Of what is drawn.
         recipe: How it is blended.
         augmentation: Whether slices are augmented classically; a list gives a model each.
+        patients: Numbers of real patients that it is trained beside; by default all of the study.
     """
 
     name: Words
@@ -187,6 +188,7 @@ class Model(Part):
     draw_seed: int = Field(1, ge=0, lt=2**31)
     recipe: Recipe = Recipe()
     augmentation: Annotated[tuple[bool, ...], BeforeValidator(_as_list)] = (True,)
+    patients: Annotated[tuple[Count, ...], BeforeValidator(_as_list)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Model":
@@ -278,6 +280,11 @@ class Configuration(Part):
         for one in self.data:
             if not (one.patients or self.patients):
                 raise ValueError(f"data set {one.name}: say how many training patients, such as patients: [5, 10]")
+        known = {number for one in self.data for number in one.patients or self.patients}
+        for model in self.models:
+            for number in model.patients or ():
+                if number not in known:
+                    raise ValueError(f"model {model.name}: no data set has {number} training patients: {sorted(known)}")
         return self
 
     def segment_options(self, *, augmentation: bool) -> SegmentOptions:

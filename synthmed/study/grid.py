@@ -102,6 +102,8 @@ class _Builder:
         words = f"{source.options.name}, {patients} patients, draw {draw}"
         store = self._store(source, source.drawn(patients, draw), words)
         for model in self.configuration.models:
+            if model.patients is not None and patients not in model.patients:
+                continue
             slices = self._slices(model, store, words)
             for augmentation in model.augmentation:
                 for added in model.added_patients or (0.0,):

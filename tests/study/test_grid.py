@@ -43,6 +43,16 @@ def test_a_generator_is_trained_once_for_all_that_share_it(grid_of):
     assert kinds(grid_of(cond)) == {"store": 4, "generator": 8, "slices": 12, "trial": 2 * 2 * 2 * 5}
 
 
+def test_a_model_may_be_left_out_of_combinations(grid_of):
+    """Forty real patients alone, to tell what twenty more gain, would cost a generator that nobody asked for."""
+    grid = grid_of(TEXT.replace("variant: base", "variant: base\n    patients: 2"))
+    assert kinds(grid) == {"store": 4, "generator": 2, "slices": 2, "trial": 2 * 2 * (3 + 1)}
+    assert set(grid.trials) < set(grid_of().trials)
+    assert {cell["combination"]["patients"] for cell in grid.trials.values() if cell["model"]["name"] == "base"} == {2}
+    with pytest.raises(UserError, match=r"model base: no data set has 3 training patients: \[2, 4\]"):
+        grid_of(TEXT.replace("variant: base", "variant: base\n    patients: 3"))
+
+
 def test_what_did_not_change_keeps_its_hash(grid_of):
     """A study that is widened by a model, a seed or an amount would run everything again."""
     before = set(grid_of().trials)

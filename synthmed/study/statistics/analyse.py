@@ -12,6 +12,7 @@ from synthmed.segmentation.comparison import FEW_PATIENTS
 from synthmed.study.statistics.cells import block_gain, block_results, mean_score
 from synthmed.study.statistics.findings import CellResult, Findings, PooledResult, RankedResult, TrialResult
 from synthmed.study.statistics.mixed import MixedSummary, Observation, mixed_summary
+from synthmed.study.statistics.oracle import ORACLE, oracle_results, with_shares
 from synthmed.study.statistics.paired import corrected, signed_rank
 from synthmed.study.statistics.ranks import rank_models
 from synthmed.study.statistics.tables import REAL, Block, Study, Table, make_table, read_study
@@ -33,7 +34,10 @@ def analyse(folder: Path | str, *, mixed: bool = False, resamples: int = RESAMPL
     """
     study = read_study(folder)
     table = make_table(study)
-    cells = [cell for block in study.blocks for cell in block_results(study, table, block, resamples=resamples)]
+    cells = []
+    for block in study.blocks:
+        own = block_results(study, table, block, resamples=resamples)
+        cells += with_shares(own + oracle_results(table, block, resamples=resamples))
     pooled = pool(table)
     ranked, notes = rank(table)
     summary = None
@@ -68,7 +72,9 @@ def pool(table: Table) -> list[PooledResult]:
         known = np.array([gain for gain in gains.values() if gain is not None])
         test = signed_rank(known)
         if baseline is not None and test is not None:
-            missing = [block.words for block, gain in gains.items() if gain is None]
+            missing = [
+                block.words for block, gain in gains.items() if gain is None and model.label in table.planned[block]
+            ]
             found.append(PooledResult(model=model.label, baseline=baseline.label, test=test, missing=missing))
     tests = corrected([one.test for one in found])
     return [one.model_copy(update={"test": test}) for one, test in zip(found, tests, strict=True)]
@@ -84,7 +90,7 @@ def rank(table: Table) -> tuple[RankedResult | None, list[str]]:
         model.label for model in table.models if any((block, model.label) in table.dice for block in table.blocks)
     ]
     real = {model.label for model in table.models if model.variant == REAL}
-    while len(labels) > 3 and len(_complete(table, labels)) < min(2, len(table.blocks)):
+    while len(labels) > 3 and len(_complete(table, labels)) < min(2, len(table.compared)):
         # The last of those that are in the fewest combinations; real patients alone stay, they are the question.
         found = {
             label: sum((block, label) in table.dice for block in table.blocks) for label in labels if label not in real
@@ -103,7 +109,7 @@ def rank(table: Table) -> tuple[RankedResult | None, list[str]]:
     return RankedResult(
         ranking=rank_models(scores, labels),
         blocks=[block.words for block in blocks],
-        missing_blocks=[block.words for block in table.blocks if block not in blocks],
+        missing_blocks=[block.words for block in table.compared if block not in blocks],
         missing_models=[model.label for model in table.models if model.label not in labels],
     ), []
 
@@ -111,7 +117,7 @@ def rank(table: Table) -> tuple[RankedResult | None, list[str]]:
 def _complete(table: Table, labels: list[str]) -> list[Block]:
     return [
         block
-        for block in table.blocks
+        for block in table.compared
         if table.repetitions(block, labels)
         and all(_ranked_score(table, block, label, labels) is not None for label in labels)
     ]
@@ -149,7 +155,7 @@ def _notes(study: Study, cells: list[CellResult], pooled: list[PooledResult]) ->
     few = sorted({cell.dataset for cell in compared if cell.test_patients < FEW_PATIENTS})
     if few:
         notes.append(f"Fewer than {FEW_PATIENTS} test patients ({', '.join(few)}): intervals are too narrow.")
-    if any(cell.trainings < cell.planned for cell in compared):
+    if any(cell.trainings < cell.planned for cell in compared if cell.variant != ORACLE):
         notes.append("Where trainings are missing, a model and real patients alone are compared on those both have.")
     alone = sorted({cell.model for cell in cells if cell.variant != REAL and cell.baseline is None})
     if alone:

@@ -22,7 +22,7 @@ def block_results(study: Study, table: Table, block: Block, *, resamples: int = 
         block: Which combination.
         resamples: Of the bootstrap.
     """
-    planned = [model for model in table.models if _count(study, study.planned, block, model)]
+    planned = [model for model in table.models if model.label in table.planned[block]]
     cells = [_cell(study, table, block, model, resamples) for model in planned]
     tests = corrected(
         [_test(table, block, model) if cell.gain else None for model, cell in zip(planned, cells, strict=True)]
@@ -73,13 +73,39 @@ def mean_score(values: NDArray[np.float64]) -> float | None:
     return None if np.isnan(found) else float(found)
 
 
+def compare_dice(
+    values: NDArray[np.float64],
+    base: NDArray[np.float64] | None,
+    repetitions: Sequence[Repetition],
+    resamples: int,
+) -> Interval | None:
+    """Return how far mean Dice is above another one's, or above 0, with its interval; None where nothing is known.
+
+    Args:
+        values: `[repetitions, patients, classes]`.
+        base: The same of what it is compared with; None leaves the mean itself.
+        repetitions: Of both.
+        resamples: Of the bootstrap.
+    """
+    if base is None:
+        base = np.zeros_like(values)
+    if mean_score(values) is None or mean_score(base) is None:
+        return None
+    return difference(values, base, draws=[one.draw for one in repetitions], resamples=resamples)
+
+
+def patient_test(values: NDArray[np.float64], base: NDArray[np.float64]) -> PairedTest | None:
+    """Return Wilcoxon's test over patients of two models' Dice, each `[repetitions, patients, classes]`."""
+    return signed_rank(_patient_means(values) - _patient_means(base))
+
+
 def _cell(study: Study, table: Table, block: Block, model: Model, resamples: int) -> CellResult:
     repetitions = table.repetitions(block, (model.label,))
     baseline = table.baseline(model)
     dice, spread, classes = None, None, dict.fromkeys(table.classes.get(block, ()))
     if repetitions:
         values = table.values(block, model.label, repetitions)
-        dice = _interval(values, np.zeros_like(values), repetitions, resamples)
+        dice = compare_dice(values, None, repetitions, resamples)
         means = [mean for mean in (mean_score(one[None]) for one in values) if mean is not None]
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
         classes = {name: mean_score(values[:, :, [place]]) for place, name in enumerate(classes)}
@@ -111,19 +137,11 @@ def _gain(table: Table, block: Block, model: Model, other: Model | None, resampl
     if other is None or not shared:
         return None
     values, base = (table.values(block, one.label, shared) for one in (model, other))
-    return _interval(values, base, shared, resamples)
-
-
-def _interval(
-    values: NDArray[np.float64], base: NDArray[np.float64], repetitions: Sequence[Repetition], resamples: int
-) -> Interval | None:
-    if mean_score(values) is None or mean_score(base) is None:
-        return None
-    return difference(values, base, draws=[one.draw for one in repetitions], resamples=resamples)
+    return compare_dice(values, base, shared, resamples)
 
 
 def _copies(table: Table, model: Model) -> Model | None:
-    if model.variant in ("real", "duplicated", "oracle"):
+    if model.variant in ("real", "duplicated"):
         return None
     same = model.added_patients, model.augmentation
     copies = (one for one in table.models if one.variant == "duplicated")
@@ -134,8 +152,7 @@ def _test(table: Table, block: Block, model: Model) -> PairedTest | None:
     baseline = table.baseline(model)
     assert baseline is not None, "a cell without a baseline has no gain"
     shared = table.repetitions(block, (model.label, baseline.label))
-    own, other = (_patient_means(table.values(block, label, shared)) for label in (model.label, baseline.label))
-    return signed_rank(own - other)
+    return patient_test(*(table.values(block, label, shared) for label in (model.label, baseline.label)))
 
 
 def _patient_means(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ class CellResult(BaseModel):
         model: Label of the model.
         line: Models of one line differ by what they add alone.
         variant: Of the model.
-        added_patients: Synthetic patients.
+        added_patients: Synthetic patients; real ones of an oracle.
         augmentation: Whether slices are augmented classically.
         planned: Trials that belong to it: draws times seeds.
         finished: Those that are there.
@@ -37,6 +37,8 @@ class CellResult(BaseModel):
         over_copies: Mean Dice beyond that of as many copies of real slices, where the study has them.
         test: Wilcoxon's test over test patients, Holm's correction over all models of the combination.
         verdict: What interval and test say together.
+        oracle_share: Its gain as a share of what as many more real patients gained; None where that is not known or
+            may be nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +63,7 @@ class CellResult(BaseModel):
     over_copies: Interval | None = None
     test: PairedTest | None = None
     verdict: Verdict | None = None
+    oracle_share: float | None = None
 
     @property
     def synthetic(self) -> bool:

@@ -202,6 +202,7 @@ class Table:
             of a class.
         classes: Names of the classes of each block.
         patients: Names of the test patients of each block.
+        planned: Labels of the models of each block, finished or not.
     """
 
     blocks: tuple[Block, ...]
@@ -209,6 +210,12 @@ class Table:
     dice: Mapping[tuple[Block, str], Mapping[Repetition, NDArray[np.float64]]]
     classes: Mapping[Block, tuple[str, ...]]
     patients: Mapping[Block, tuple[str, ...]]
+    planned: Mapping[Block, frozenset[str]]
+
+    @property
+    def compared(self) -> tuple[Block, ...]:
+        """Blocks with more than one model; the others are there for what more real patients gain."""
+        return tuple(block for block in self.blocks if len(self.planned[block]) > 1)
 
     def repetitions(self, block: Block, labels: Iterable[str]) -> list[Repetition]:
         """Return the repetitions of a block that all of some models have, sorted."""
@@ -244,7 +251,11 @@ def make_table(study: Study) -> Table:
         )
         for trial, value in zip(own, values, strict=True):
             dice.setdefault((block, trial.model.label), {})[trial.repetition] = value
-    return Table(blocks=study.blocks, models=study.models, dice=dice, classes=classes, patients=patients)
+    planned = {
+        block: frozenset(cell.model.label for cell in study.planned.values() if cell.combination.block == block)
+        for block in study.blocks
+    }
+    return Table(study.blocks, study.models, dice, classes, patients, planned)
 
 
 def _trial(file: Path, cell: Cell) -> Trial:

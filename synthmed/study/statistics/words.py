@@ -34,7 +34,7 @@ def answer(cells: Sequence[CellResult], pooled: Sequence[PooledResult], *, finis
     if len(blocks) > 1:
         said.append(_overview(blocks.values()))
     order = sorted(blocks, key=lambda block: _weight(blocks[block]))
-    said += [_sentence(block, blocks[block]) for block in order[:MOST_SENTENCES]]
+    said += [_sentence(block, blocks[block]) + _oracle(block, cells) for block in order[:MOST_SENTENCES]]
     if len(order) > MOST_SENTENCES:
         said.append(f"The other {len(order) - MOST_SENTENCES} combinations are in the table.")
     if len(blocks) > 1:
@@ -103,6 +103,17 @@ def _sentence(block: Block, cells: Sequence[CellResult]) -> str:
         f"{start}{real}, there is no evidence that synthetic patients changed anything: best was adding "
         f"{_amount(best)}, at {number(100 * _value(best))} Dice points ({_range(best)})."
     )
+
+
+def _oracle(block: Block, cells: Sequence[CellResult]) -> str:
+    """Return what more real patients gained, beside which a gain or its absence is to be read."""
+    own = [one for one in cells if (one.dataset, one.patients, one.variant) == (*block, "oracle") and one.gain]
+    if not own:
+        return ""
+    least = min(own, key=lambda one: one.added_patients)
+    one = f"Beside that, {least.added_patients:g} more real patient" + ("s" if least.added_patients != 1 else "")
+    lost = _value(least) < 0
+    return f" {one} {'lost' if lost else 'gained'} {_points(least, lost=lost)}."
 
 
 def _value(cell: CellResult) -> float:

@@ -37,6 +37,7 @@ def write_study(
     training_noise: float = 0.002,
     absent: Sequence[int] = (),
     skip: Callable[[Mapping[str, Any]], str | None] = lambda cell: None,
+    same_patients: bool = False,
 ) -> Path:
     """Write a study and return its folder.
 
@@ -51,18 +52,25 @@ def write_study(
         noise: Standard deviation of what a training does to a patient's Dice.
         training_noise: Of what a training does to all.
         absent: Numbers of test patients who have nothing of the second class.
-        skip: Of a trial, "missing", "failed", "broken" or None.
+        skip: Of a trial, "missing", "failed", "broken", "unplanned" or None.
+        same_patients: Whether combinations share their test patients' own Dice, and so differ by the effect alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trials, tasks = {}, {}
     random = np.random.default_rng(7)
     for dataset, count in combinations:
-        level = random.normal(0.8, 0.05, (patients, 2))
+        level = (
+            np.random.default_rng(3).normal(0.8, 0.05, (patients, 2))
+            if same_patients
+            else random.normal(0.8, 0.05, (patients, 2))
+        )
         for draw in range(draws):
             for one in models:
                 for seed in range(seeds):
                     about = {"dataset": dataset, "patients": count, "draw": draw}
                     cell = {"combination": about, "model": dict(one), "seed": seed}
+                    if skip(cell) == "unplanned":
+                        continue
                     digest = f"{len(trials):016x}"
                     trials[digest] = cell
                     if one["variant"] not in ("real", "duplicated"):

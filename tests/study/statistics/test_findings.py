@@ -242,3 +242,54 @@ def test_a_mixed_model_of_too_little_is_said(tmp_path, invented):
 def test_no_minus_before_a_zero(value, text):
     """A loss of "-0.0 points" is none."""
     assert number(value) == text
+
+
+def test_more_real_patients_are_what_a_gain_is_measured_by(tmp_path, invented):
+    """Two points are much where ten more real patients gain three, and little where they gain ten."""
+    gains = {"real": {10: 0.0, 20: 0.04}, "base": {10: 0.02, 20: 0.04}}
+    study = invented.write_study(
+        tmp_path,
+        lambda d, patients, name, a: gains[name][patients],
+        combinations=(("hippocampus", 10), ("hippocampus", 20)),
+        models=[invented.MODELS[0], invented.MODELS[1]],
+        same_patients=True,
+    )
+    found = analyse(study, resamples=FEW)
+    told = cells(found)
+    oracle = told["more real patients +10"]
+    assert oracle.gain.value == pytest.approx(0.04, abs=0.01) and oracle.verdict == "gain"
+    assert oracle.gain.value == pytest.approx(cells(found, patients=20)["real"].dice.value - told["real"].dice.value)
+    assert told["base +10"].oracle_share == pytest.approx(told["base +10"].gain.value / oracle.gain.value)
+    assert "10 more real patients gained" in found.answer
+    assert "more real patients +10" not in cells(found, patients=20)
+    # It is no candidate: neither Holm's correction nor the count of trials knows it.
+    assert told["base +10"].test.p_holm == told["base +10"].test.p
+    assert found.planned == 2 * 2 * 2 * 3 and len(found.pooled) == 1
+
+
+def test_combinations_that_are_there_for_the_oracle_alone_are_not_missing(tmp_path, invented):
+    """Forty real patients alone are trained to tell what twenty more gain: no model is missing there."""
+    study = invented.write_study(
+        tmp_path,
+        invented.no_effect,
+        combinations=[(one, count) for one in ("brain", "heart", "spleen") for count in (5, 10, 20)],
+        skip=lambda cell: (
+            "unplanned" if cell["combination"]["patients"] == 20 and cell["model"]["name"] != "real" else None
+        ),
+    )
+    found = analyse(study, resamples=FEW)
+    assert found.ranked.missing_blocks == [] and len(found.ranked.blocks) == 6
+    assert all(one.missing == [] and one.test.pairs == 6 for one in found.pooled)
+    alone = [cell for cell in found.cells if cell.patients == 20]
+    assert {cell.model for cell in alone} == {"real"}
+
+
+def test_an_oracle_on_other_test_patients_is_none(tmp_path, invented):
+    """What other patients score says nothing of these."""
+    study = invented.write_study(tmp_path, invented.no_effect)
+    assert [cell.model for cell in analyse(study, resamples=FEW).cells if cell.variant == "oracle"]
+    for file in study.glob("trials/*/trial.json"):
+        text = file.read_text()
+        if json.loads(text)["combination"]["patients"] == 10:
+            file.write_text(text.replace('"patient07"', '"another"'))
+    assert not [cell for cell in analyse(study, resamples=FEW).cells if cell.variant == "oracle"]
