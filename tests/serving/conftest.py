@@ -1,12 +1,17 @@
-"""Exported generators, made once, and a certificate."""
+"""Exported generators and the model `half`, made once, and a certificate."""
 
+import runpy
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,37 @@ def all_variants(tiny_bundle, models, tmp_path_factory):
         return export_bundle(tiny_bundle(variant), to=tmp_path_factory.mktemp("saved_models"))
 
     return exported
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
+    """Return a folder with the model `half` in versions 1 and 2, which synthmed did not make."""
+    folder = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["half_model.py", str(folder)])
+        runpy.run_path(str(Path(__file__).parents[1] / "conformance" / "half_model.py"), run_name="__main__")
+    return folder / "half"
+
+
+@pytest.fixture
+def held(half, monkeypatch):
+    """Return a manager of `half` whose model waits until `go` is set, and counts in `calls` who has come."""
+    from synthmed.serving.manager import ModelManager
+    from synthmed.serving.models_config import ModelConfig
+
+    manager = ModelManager([ModelConfig("half", half)])
+    manager.load()
+    (servable,) = manager.servables()
+    manager.go, manager.calls, run = threading.Event(), [], servable.run
+
+    def wait(signature, inputs):
+        manager.calls.append(signature)
+        assert manager.go.wait(60)
+        return run(signature, inputs)
+
+    monkeypatch.setattr(servable, "run", wait)
+    yield manager
+    manager.go.set()
 
 
 @pytest.fixture(scope="session")
