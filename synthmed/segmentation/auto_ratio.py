@@ -37,6 +37,10 @@ RECORD = "ratio.json"
 FEWEST_PATIENTS = 2
 
 
+class SearchStopped(UserError):
+    """The process was asked to stop in the search; what is done so far is kept."""
+
+
 class Trial(BaseModel):
     """One short training.
 
@@ -101,8 +105,8 @@ def choose_ratio(
         progress: Told after each step.
 
     Raises:
-        UserError: If the store has fewer than two validation patients, the set does not fit, or the process was asked
-            to stop.
+        UserError: If the store has fewer than two validation patients, or the set does not fit.
+        SearchStopped: If the process was asked to stop.
     """
     patients = len({case.patient for case in store.cases("val")})
     if patients < FEWEST_PATIENTS:
@@ -217,7 +221,7 @@ class _Search:
             progress=within,
         )
         if not run.finished:
-            raise UserError(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")
+            raise SearchStopped(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")
         self.done += 1
         # Dice alone decides: no distances.
         return patient_dice([kept_scores(run, self.store, StoreScoring("val", tolerance=None))])[0]

@@ -134,8 +134,8 @@ class Recipe(Part):
     """How synthetic slices are blended with real ones, see `synthmed.segmentation.schedule.Blending`.
 
     Attributes:
-        ratio: Synthetic slices for each real one in a batch; None pours them into one pool, in which every slice,
-            real or synthetic, is offered equally often.
+        ratio: Synthetic slices for each real one in a batch; "auto" searches it on validation patients; None pours
+            them into one pool, in which every slice, real or synthetic, is offered equally often.
         ratio_end: Ratio at the last step.
         pretrain: Share of the steps, at the start, on synthetic slices alone.
         weight: What a synthetic slice counts in the loss.
@@ -144,7 +144,7 @@ class Recipe(Part):
         judge: Whether a U-Net that is trained on this trial's real slices judges as well.
     """
 
-    ratio: float | None = Field(None, ge=0)
+    ratio: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
     ratio_end: float | None = Field(None, ge=0)
     pretrain: float = Field(0.0, ge=0, le=1)
     weight: float = Field(1.0, gt=0)

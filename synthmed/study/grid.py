@@ -7,6 +7,7 @@ from typing import Any
 from synthmed.data.schema import Split
 from synthmed.errors import UserError
 from synthmed.files import sha256_json
+from synthmed.segmentation.auto_ratio import FEWEST_PATIENTS
 from synthmed.study.config import Configuration, Model
 from synthmed.study.folder import Kind
 from synthmed.study.sources import Source
@@ -104,6 +105,8 @@ class _Builder:
         for model in self.configuration.models:
             if model.patients is not None and patients not in model.patients:
                 continue
+            if model.recipe.ratio == "auto":
+                _refuse_few(source, model)
             slices = self._slices(model, store, words)
             for augmentation in model.augmentation:
                 for added in model.added_patients or (0.0,):
@@ -216,6 +219,16 @@ def models(grid: Grid) -> Iterator[tuple[str, float, bool]]:
     for cell in grid.trials.values():
         seen[cell["model"]["name"], cell["model"]["added_patients"], cell["model"]["augmentation"]] = None
     yield from seen
+
+
+def _refuse_few(source: Source, model: Model) -> None:
+    """Refuse a search of the ratio without the patients that decide it."""
+    patients = len({source.patients[case] for case, part in source.split.items() if part == "val"})
+    if patients < FEWEST_PATIENTS:
+        raise UserError(
+            f"model {model.name}: ratio: auto needs {FEWEST_PATIENTS} validation patients or more, and data set "
+            f"{source.options.name} has {patients}: give it another split, or the model a ratio"
+        )
 
 
 def _drawing(model: Model) -> dict[str, Any]:

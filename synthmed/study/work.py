@@ -26,6 +26,8 @@ from synthmed.study.locks import publish
 
 CONTENT = {"store": "store", "generator": "run", "slices": "set", "judge": "unet", "trial": "unet"}
 """What a task of each kind makes in its folder."""
+SEARCH = "search"
+"""Beside a trial's U-Net, the short trainings of `ratio: auto` until it is finished."""
 
 
 def make(folder: StudyFolder, task: Task, report: Progress) -> None:
@@ -148,8 +150,14 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     blending = recipe.blending() if synthetic is not None else recipe.blending().without_synthetic()
     if judge is not None:
         blending = blending.model_copy(update={"judge": str(folder.of("judge", judge) / CONTENT["judge"])})
-    ratio = blended_ratio(store, recipe, len(synthetic)) if synthetic is not None else 0.0
-    options = {**identity["options"], "seed": identity["seed"], "ratio": ratio, "blending": blending}
+    options = {**identity["options"], "seed": identity["seed"], "blending": blending}
+    found: dict[str, Any] = {}
+    if recipe.ratio == "auto":
+        assert synthetic is not None, "checked by the configuration"
+        found = _search(store, out.parent / SEARCH, options, synthetic, report)
+        options |= found["options"]
+    else:
+        options["ratio"] = blended_ratio(store, recipe, len(synthetic)) if synthetic is not None else 0.0
     made = _train(store, out, options, synthetic, report)
     start = time.monotonic()
     how = StoreScoring(
@@ -161,7 +169,13 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     )
     rows = kept_scores(made.pop("run"), store, how)
     made["scoring_seconds"] = round(time.monotonic() - start, 1)
-    scores = {"hash": task.digest, "slices": len(synthetic) if synthetic is not None else 0, "ratio": ratio}
+    scores: dict[str, Any] = {"hash": task.digest, "slices": len(synthetic) if synthetic is not None else 0}
+    scores["ratio"] = options["ratio"]
+    if found:
+        # Its short trainings have said what they know.
+        shutil.rmtree(out.parent / SEARCH, ignore_errors=True)
+        made["seconds"] = round(made["seconds"] + found["seconds"], 1)
+        scores["search"] = found["search"]
     made["result"] = scores | {"scores": [row.model_dump() for row in rows], "status": "finished"}
     return made
 
@@ -181,8 +195,34 @@ def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, repo
     assert record.synthetic is None or set(record.synthetic.training_patients) <= set(store.training_hashes), (
         "blended with slices of a generator that knows other patients"
     )
-    seconds = [line["seconds"] for line in run.read_log() if "seconds" in line]
-    return {"training_patients": list(record.training_patients), "seconds": seconds[-1] if seconds else 0.0, "run": run}
+    return {"training_patients": list(record.training_patients), "seconds": _seconds(run), "run": run}
+
+
+def _search(store: Store, folder: Path, values: dict[str, Any], synthetic: Any, report: Progress) -> dict[str, Any]:
+    """Search the ratio of a trial: what options follow, the answer with its evidence, and how long it took."""
+    from synthmed.segmentation.auto_ratio import SearchStopped, choose_ratio, with_ratio
+    from synthmed.segmentation.options import DEFAULT_RATIO, check_options
+    from synthmed.segmentation.run import SegmentationRun
+
+    asked = check_options({**values, "ratio": DEFAULT_RATIO})
+    try:
+        choice = choose_ratio(store, folder, asked, synthetic, progress=report)
+    except SearchStopped:
+        raise Stopped from None
+    chosen = with_ratio(asked, choice.ratio)
+    seconds = sum(_seconds(SegmentationRun.open(path)) for path in folder.glob("ratio-*-seed-*"))
+    search = choice.model_dump(mode="json", exclude={"asked"})
+    return {
+        "options": {"ratio": chosen.ratio, "blending": chosen.blending},
+        "search": search,
+        "seconds": seconds,
+    }
+
+
+def _seconds(run: Any) -> float:
+    """Return what the clock of a training says, over all its pieces."""
+    seconds = [float(line["seconds"]) for line in run.read_log() if "seconds" in line]
+    return seconds[-1] if seconds else 0.0
 
 
 def _added(folder: StudyFolder, task: Task, store: Store) -> SyntheticSet | None:
@@ -219,6 +259,7 @@ def blended_ratio(store: Store, recipe: Recipe, slices: int) -> float:
         slices: How many synthetic ones there are, before any are filtered out.
     """
     if recipe.ratio is not None:
+        assert recipe.ratio != "auto", "found by a search"
         return recipe.ratio
     return math.ceil(slices * recipe.filter) / len(store.training_indices())
 

@@ -109,3 +109,16 @@ def test_draws_that_are_the_same_patients_are_refused(grid_of):
         grid_of(TEXT.replace("patients: [2, 4]", "patients: [9]", 1))
     with pytest.raises(UserError, match="no patient is left for test"):
         grid_of(TEXT.replace("[0.75, 0, 0.25]", "[1, 0, 0]"))
+
+
+def test_a_search_without_patients_to_decide_it_is_refused(grid_of):
+    """It would be said by each of its trials, after the generators were trained."""
+    text = TEXT.replace("variant: base", "variant: base\n    recipe: {ratio: auto}")
+    with pytest.raises(
+        UserError, match="model base: ratio: auto needs 2 validation patients or more, and data set phantom has 0"
+    ):
+        grid_of(text)
+    with_some = text.replace("[0.75, 0, 0.25]", "[0.5, 0.25, 0.25]").replace("\npatients: [2, 4]", "\npatients: 2")
+    assert len(grid_of(with_some).trials) == 2 * 2 * 3
+    with pytest.raises(UserError, match="ratio"):
+        grid_of(text.replace("auto", "automatic"))

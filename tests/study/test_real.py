@@ -20,7 +20,7 @@ from synthmed.training.run import Run
 psutil = pytest.importorskip("psutil")
 TINY = """
 name: tiny
-data: [{name: phantom, phantom: {cases: 5, size: 32, channels: 1}, size: 32x32, split: [0.6, 0, 0.4]}]
+data: [{name: phantom, phantom: {cases: 7, size: 32, channels: 1}, size: 32x32, split: [0.44, 0.28, 0.28]}]
 patients: [2]
 models:
   - {name: real, variant: real}
@@ -33,6 +33,7 @@ models:
     augmentation: false
     generator: &generator
       {kimg: 0.016, mask_kimg: 0.008, settings: {channel_base: 256, channel_max: 16, batch: 4}}
+  - {name: searched, variant: cond, added_patients: 2, masks: deformed, recipe: {ratio: auto}, generator: *generator}
   - {name: judged, variant: cond, added_patients: 2, masks: deformed, recipe: {filter: 0.5}, generator: *generator}
 training: {steps: 2, batch: 4, width: 4, levels: 2}
 scoring: {tolerance: null}
@@ -44,19 +45,25 @@ def test_every_part_sees_the_patients_of_its_trial_alone(tmp_path):
     """A gain would be that of patients whom the real-only U-Net was not given: the question's answer would be wrong."""
     summary = run_study(parse_configuration(TINY, "tiny.yaml"), tmp_path, workers=1)
     # What so short a training draws is noise, and no judge keeps any of it.
-    assert (summary.finished, summary.trials, len(summary.failed)) == (4, 5, 1)
+    assert (summary.finished, summary.trials, len(summary.failed)) == (5, 6, 1)
     assert all("leaves none of the 32 slices" in cause for cause in summary.failed.values())
     taught = set(read_json(next(tmp_path.glob("stores/*/task.json")))["training_patients"])
     assert len(taught) == 2
     assert set(Run.open(next(tmp_path.glob("generators/*/run"))).data.training_patients) == taught
     assert SyntheticSet.open(next(tmp_path.glob("slices/*/set"))).training_hashes == taught
     runs = [SegmentationRun.open(path) for path in tmp_path.glob("*/*/unet")]
-    assert len(runs) == 5
+    assert len(runs) == 6
     assert all(set(run.record.training_patients) == taught for run in runs)
     for path in tmp_path.glob("trials/*/trial.json"):
         trial, run = read_json(path), SegmentationRun.open(path.parent / "unet")
         expected = {0: (0, 0.0), 1.5: (24, 24 / 32), 1: (16, 16 / 32), 2: (32, 32 / 32)}
-        assert (trial["slices"], trial["ratio"]) == expected[trial["model"]["added_patients"]]
+        if trial["model"]["name"] == "searched":
+            tried = [one["ratio"] for one in trial["search"]["trials"] if one["round"] == 1]
+            assert tried == [0, 0.25, 0.5, 1, 2] and trial["ratio"] in tried
+            assert trial["ratio"] == trial["search"]["ratio"] == run.record.options.ratio
+            assert not (path.parent / "search").exists()
+        else:
+            assert (trial["slices"], trial["ratio"]) == expected[trial["model"]["added_patients"]]
         assert (run.record.options.augmentation.geometry > 0) == trial["model"]["augmentation"]
         assert all(np.isfinite(list(trial["hours"].values()))) and trial["hours"]["training"] > 0
         assert len({row["case"] for row in trial["scores"]}) == 2
