@@ -241,6 +241,7 @@ class Configuration(Part):
         draws: How many choices of these patients.
         models: What is compared.
         seeds: Of the U-Nets; a number stands for the seeds from 0 on.
+        fewer_seeds: By a number of real patients, how many of the seeds it is trained with; by default all.
         training: Options of every U-Net.
         scoring: How they are scored.
         threads: Of each training; results depend on them by rounding, so they do not follow from the machine.
@@ -254,6 +255,7 @@ class Configuration(Part):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1), BeforeValidator(_as_seeds)
     ] = (0,)
+    fewer_seeds: dict[Count, Count] = {}
     training: dict[str, Any] = {}
     scoring: Scoring = Scoring()
     threads: Count = 1
@@ -281,11 +283,15 @@ class Configuration(Part):
             if not (one.patients or self.patients):
                 raise ValueError(f"data set {one.name}: say how many training patients, such as patients: [5, 10]")
         known = {number for one in self.data for number in one.patients or self.patients}
-        for model in self.models:
-            for number in model.patients or ():
-                if number not in known:
-                    raise ValueError(f"model {model.name}: no data set has {number} training patients: {sorted(known)}")
+        asked = [(f"model {model.name}", number) for model in self.models for number in model.patients or ()]
+        for where, number in [*asked, *(("fewer_seeds", number) for number in self.fewer_seeds)]:
+            if number not in known:
+                raise ValueError(f"{where}: no data set has {number} training patients: {sorted(known)}")
         return self
+
+    def seeds_for(self, patients: int) -> tuple[int, ...]:
+        """Return the seeds of U-Nets beside a number of real patients."""
+        return self.seeds[: self.fewer_seeds.get(patients, len(self.seeds))]
 
     def segment_options(self, *, augmentation: bool) -> SegmentOptions:
         """Return the options that all U-Nets share, with or without classical augmentation."""

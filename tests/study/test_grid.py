@@ -53,6 +53,18 @@ def test_a_model_may_be_left_out_of_combinations(grid_of):
         grid_of(TEXT.replace("variant: base", "variant: base\n    patients: 3"))
 
 
+def test_larger_combinations_may_have_fewer_seeds(grid_of):
+    """Repetitions are dearest where they tell least: with many patients trainings hardly differ."""
+    grid = grid_of(TEXT.replace("seeds: 2", "seeds: 2\nfewer_seeds: {4: 1}"))
+    assert set(grid.trials) < set(grid_of().trials)
+    seeds = {2: set(), 4: set()}
+    for cell in grid.trials.values():
+        seeds[cell["combination"]["patients"]].add(cell["seed"])
+    assert seeds == {2: {0, 1}, 4: {0}}
+    with pytest.raises(UserError, match=r"fewer_seeds: no data set has 7 training patients"):
+        grid_of(TEXT.replace("seeds: 2", "seeds: 2\nfewer_seeds: {7: 1}"))
+
+
 def test_what_did_not_change_keeps_its_hash(grid_of):
     """A study that is widened by a model, a seed or an amount would run everything again."""
     before = set(grid_of().trials)
