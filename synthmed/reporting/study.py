@@ -162,6 +162,7 @@ def _row(cell: CellResult) -> dict[str, Any]:
         "gain": _signed(cell.gain.value) if cell.gain else "-",
         "gain_interval": span(cell.gain) if cell.gain else "",
         "share": "-" if cell.oracle_share is None else f"{cell.oracle_share:.0%}",
+        "share_of": "" if cell.oracle_share is None else str(cell.oracle),
         **_tested(cell.test),
         "verdict": cell.verdict or ("baseline" if cell.variant == "real" else "-"),
         "key": f"{cell.dataset}/{cell.patients}/{cell.model}",

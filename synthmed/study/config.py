@@ -92,6 +92,7 @@ class DataSet(Part):
     slices: Literal["all", "foreground", "balanced"] = "all"
     patient_pattern: str | None = None
     patients: Annotated[tuple[Count, ...], BeforeValidator(_as_list)] | None = None
+    seeds: Count | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSet":
@@ -177,6 +178,7 @@ class Model(Part):
         recipe: How it is blended.
         augmentation: Whether slices are augmented classically; a list gives a model each.
         patients: Numbers of real patients that it is trained beside; by default all of the study.
+        seeds: How many of the study's seeds it has; by default all.
     """
 
     name: Words
@@ -189,6 +191,7 @@ class Model(Part):
     recipe: Recipe = Recipe()
     augmentation: Annotated[tuple[bool, ...], BeforeValidator(_as_list)] = (True,)
     patients: Annotated[tuple[Count, ...], BeforeValidator(_as_list)] | None = None
+    seeds: Count | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Model":
@@ -289,9 +292,10 @@ class Configuration(Part):
                 raise ValueError(f"{where}: no data set has {number} training patients: {sorted(known)}")
         return self
 
-    def seeds_for(self, patients: int) -> tuple[int, ...]:
-        """Return the seeds of U-Nets beside a number of real patients."""
-        return self.seeds[: self.fewer_seeds.get(patients, len(self.seeds))]
+    def seeds_for(self, model: Model, patients: int) -> tuple[int, ...]:
+        """Return the seeds of a model's U-Nets beside a number of real patients."""
+        everything = len(self.seeds)
+        return self.seeds[: min(model.seeds or everything, self.fewer_seeds.get(patients, everything))]
 
     def segment_options(self, *, augmentation: bool) -> SegmentOptions:
         """Return the options that all U-Nets share, with or without classical augmentation."""

@@ -110,7 +110,7 @@ class _Builder:
             slices = self._slices(model, store, words)
             for augmentation in model.augmentation:
                 for added in model.added_patients or (0.0,):
-                    for seed in self.configuration.seeds_for(patients):
+                    for seed in self.configuration.seeds_for(model, patients):
                         self._trial(model, store, slices, about, augmentation=augmentation, added=added, seed=seed)
 
     def _add(self, kind: Kind, identity: dict[str, Any], needs: Iterable[Task], words: str, **how: Any) -> Task:

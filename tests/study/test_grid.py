@@ -61,6 +61,8 @@ def test_larger_combinations_may_have_fewer_seeds(grid_of):
     for cell in grid.trials.values():
         seeds[cell["combination"]["patients"]].add(cell["seed"])
     assert seeds == {2: {0, 1}, 4: {0}}
+    few = grid_of(TEXT.replace("variant: base", "variant: base\n    seeds: 1"))
+    assert set(few.trials) < set(grid_of().trials) and len(few.trials) == 2 * 2 * (2 + 2)
     with pytest.raises(UserError, match=r"fewer_seeds: no data set has 7 training patients"):
         grid_of(TEXT.replace("seeds: 2", "seeds: 2\nfewer_seeds: {7: 1}"))
 

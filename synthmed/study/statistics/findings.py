@@ -37,8 +37,8 @@ class CellResult(BaseModel):
         over_copies: Mean Dice beyond that of as many copies of real slices, where the study has them.
         test: Wilcoxon's test over test patients, Holm's correction over all models of the combination.
         verdict: What interval and test say together.
-        oracle_share: Its gain as a share of what as many more real patients gained; None where that is not known or
-            may be nothing.
+        oracle: Model of more real patients that it is measured by: of as many, or else the nearest number.
+        oracle_share: Its gain as a share of that one's; None where that is not known or may be nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +63,7 @@ class CellResult(BaseModel):
     over_copies: Interval | None = None
     test: PairedTest | None = None
     verdict: Verdict | None = None
+    oracle: str | None = None
     oracle_share: float | None = None
 
     @property

@@ -33,24 +33,25 @@ def oracle_results(table: Table, block: Block, *, resamples: int = RESAMPLES) ->
 
 
 def with_shares(cells: Sequence[CellResult]) -> list[CellResult]:
-    """Return cells of one combination with the share of the gain that as many real patients had, where that is known.
+    """Return cells of one combination with the share of what more real patients gained.
 
-    A share of a gain that may be none says nothing: the oracle's interval must lie above 0.
+    Measured by the oracle of as many patients, or else of the nearest number, the smaller of two. A share of a gain
+    that may be none says nothing: the oracle's interval must lie above 0.
 
     Args:
         cells: Its models, oracles among them.
     """
-    gains = {
-        (one.added_patients, one.augmentation): one.gain
-        for one in cells
-        if one.variant == ORACLE and one.gain is not None and one.gain.low > 0
-    }
-    found = []
-    for cell in cells:
-        most = gains.get((cell.added_patients, cell.augmentation)) if cell.synthetic else None
-        share = cell.gain.value / most.value if most is not None and cell.gain is not None else None
-        found.append(cell.model_copy(update={"oracle_share": share}))
-    return found
+    oracles = [one for one in cells if one.variant == ORACLE]
+    return [_with_share(cell, oracles) if cell.synthetic else cell for cell in cells]
+
+
+def _with_share(cell: CellResult, oracles: Sequence[CellResult]) -> CellResult:
+    own = [one for one in oracles if one.augmentation == cell.augmentation]
+    if not own or cell.gain is None:
+        return cell
+    by = min(own, key=lambda one: (abs(one.added_patients - cell.added_patients), one.added_patients))
+    share = cell.gain.value / by.gain.value if by.gain is not None and by.gain.low > 0 else None
+    return cell.model_copy(update={"oracle": by.model, "oracle_share": share})
 
 
 def _oracle(table: Table, block: Block, larger: Block, model: Model, resamples: int) -> CellResult | None:

@@ -260,11 +260,33 @@ def test_more_real_patients_are_what_a_gain_is_measured_by(tmp_path, invented):
     assert oracle.gain.value == pytest.approx(0.04, abs=0.01) and oracle.verdict == "gain"
     assert oracle.gain.value == pytest.approx(cells(found, patients=20)["real"].dice.value - told["real"].dice.value)
     assert told["base +10"].oracle_share == pytest.approx(told["base +10"].gain.value / oracle.gain.value)
+    assert told["base +10"].oracle == "more real patients +10"
     assert "10 more real patients gained" in found.answer
     assert "more real patients +10" not in cells(found, patients=20)
     # It is no candidate: neither Holm's correction nor the count of trials knows it.
     assert told["base +10"].test.p_holm == told["base +10"].test.p
     assert found.planned == 2 * 2 * 2 * 3 and len(found.pooled) == 1
+
+
+def test_a_share_is_of_the_nearest_number_and_of_a_gain_alone(tmp_path, invented):
+    """A share of what may be nothing would be any number."""
+    study = invented.write_study(
+        tmp_path,
+        lambda d, patients, name, a: {5: 0.0, 10: 0.02, 40: 0.02}[patients] + 0.01 * (name == "base"),
+        combinations=[("hippocampus", 5), ("hippocampus", 10), ("hippocampus", 40)],
+        same_patients=True,
+    )
+    found = analyse(study, resamples=FEW)
+    told = cells(found, patients=5)
+    assert {name: told[name].oracle for name in ("base +10", "base +20", "base +40")} == {
+        "base +10": "more real patients +5",
+        "base +20": "more real patients +5",
+        "base +40": "more real patients +35",
+    }
+    assert told["base +10"].oracle_share == pytest.approx(0.5, abs=0.15)
+    assert told["real"].oracle is None and told["more real patients +5"].oracle is None
+    assert cells(found)["base +10"].oracle == "more real patients +30"
+    assert cells(found)["base +10"].oracle_share is None
 
 
 def test_combinations_that_are_there_for_the_oracle_alone_are_not_missing(tmp_path, invented):
