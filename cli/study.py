@@ -45,8 +45,9 @@ def run_command(
 ) -> None:
     """Run what is not finished of a study; the same command goes on, and a changed configuration runs what changed.
 
-    CONFIG.yaml says which data sets, numbers of patients, models and seeds; presets are quick, hippocampus and paper.
-    Each trial is trained with a fixed number of threads, and is listed with its cause if it fails.
+    CONFIG.yaml says which data sets, numbers of patients, models and seeds; presets are quick, hippocampus,
+    gain-hippocampus, gain-lgg and paper. Each trial is trained with a fixed number of threads, and is listed with its
+    cause if it fails.
 
     \b
     Example:

@@ -15,6 +15,8 @@ from synthmed.study.sources import Source
 FORMATS: dict[Kind, int] = {"store": 1, "generator": 1, "slices": 1, "judge": 1, "trial": 1}
 """Raised where the same options make something else than before: what is kept is then made anew."""
 JUDGE_SEED = 0
+NO_RESULT = {"steps_ahead"}
+"""Options of a generator's training that change how it is run, not what comes out."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def _drawing(model: Model) -> dict[str, Any]:
     return {
         "generator": {
             "variant": model.variant,
-            "options": model.generator.options(model.variant).model_dump(mode="json"),
+            "options": model.generator.options(model.variant).model_dump(mode="json", exclude=NO_RESULT),
             "mask_kimg": model.mask_kimg,
         },
         "masks": model.masks,

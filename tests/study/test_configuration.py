@@ -49,14 +49,20 @@ def test_short_forms_mean_what_they_look_like():
 
 def test_presets_are_valid_and_as_large_as_the_documents_say():
     """The preset named after the paper would be another experiment."""
-    assert preset_names() == ["hippocampus", "paper", "quick"]
+    assert preset_names() == ["gain-hippocampus", "gain-lgg", "hippocampus", "paper", "quick"]
     sizes = {}
     for name in preset_names():
         one = read_configuration(name)
         combinations = sum(len(data.patients or one.patients) for data in one.data)
         models = sum(max(len(model.added_patients), 1) * len(model.augmentation) for model in one.models)
         sizes[name] = combinations, models
-    assert sizes == {"paper": (18, 26), "hippocampus": (2, 7), "quick": (1, 4)}
+    assert sizes == {
+        "paper": (18, 26),
+        "hippocampus": (2, 7),
+        "quick": (1, 4),
+        "gain-hippocampus": (4, 10),
+        "gain-lgg": (3, 6),
+    }
 
 
 def test_the_example_of_the_documents_is_valid():
