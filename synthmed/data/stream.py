@@ -84,7 +84,23 @@ def as_dataset(read: Reader, *, start: int, step: int = 1) -> "tf.data.Dataset":
         return dict(zip(names, values, strict=True))
 
     positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max, step, output_type=tf.int64)
-    return positions.map(load, num_parallel_calls=1, deterministic=True).prefetch(AHEAD)
+    return untuned(positions.map(load, num_parallel_calls=1, deterministic=True).prefetch(AHEAD))
+
+
+def untuned(dataset: "tf.data.Dataset", *, private_threads: int | None = None) -> "tf.data.Dataset":
+    """Return a data set without the tuner of tf.data, which sleeps for up to a minute before it lets an iterator end.
+
+    Args:
+        dataset: One whose parallel calls and buffers are given, so that there is nothing to tune.
+        private_threads: Threads of its own; None shares those of the process.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    if private_threads is not None:
+        options.threading.private_threadpool_size = private_threads
+    return dataset.with_options(options)
 
 
 class ReadAhead(Iterator[Batch]):

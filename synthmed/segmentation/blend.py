@@ -11,7 +11,7 @@ from synthmed.data.order import SliceOrder
 from synthmed.data.schema import IGNORE, Split
 from synthmed.data.selection import select
 from synthmed.data.store import Store
-from synthmed.data.stream import SliceSource
+from synthmed.data.stream import SliceSource, untuned
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation, augment
@@ -227,12 +227,8 @@ def blended_batches(
     numbers = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
     loaded = numbers.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
     batches = loaded.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
-    if isinstance(synthetic, GeneratedSlices):
-        # `load` waits for slices that a thread draws with TensorFlow: the two must not wait for the same threads.
-        options = tf.data.Options()
-        options.threading.private_threadpool_size = 4
-        batches = batches.with_options(options)
-    return batches
+    # `load` may wait for slices that a thread draws with TensorFlow: the two must not wait for the same threads.
+    return untuned(batches, private_threads=4 if isinstance(synthetic, GeneratedSlices) else None)
 
 
 def _synthetic_source(

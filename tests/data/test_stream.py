@@ -104,3 +104,9 @@ def test_what_reading_raises_reaches_the_training():
 
     with pytest.raises(OSError, match="the disk is gone"):
         next(ReadAhead(read, start=0))
+
+
+def test_a_stream_has_no_tuner(store):
+    """A tuner sleeps for up to a minute before an iterator may end: every training would wait for it at its end."""
+    stream = as_dataset(slice_reader(store, store.indices("train"), batch=2, seed=0), start=0)
+    assert stream.options().autotune.enabled is False

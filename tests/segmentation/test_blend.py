@@ -110,3 +110,11 @@ def test_a_label_map_with_an_unknown_class_is_refused(store, write_synthetic):
         np.savez(folder / "case_2.npz", image=arrays["image"], label=np.full(store.size, 9, np.uint8))
     with pytest.raises(UserError, match="case_2 .* class 9"):
         fitting_slices(SyntheticSet.open(folder), store)
+
+
+def test_the_blended_stream_has_no_tuner(store):
+    """A training would wait for up to a minute when it is done."""
+    stream = blended_batches(
+        store, store.indices("train"), None, batch=2, ratio=0.0, seed=0, augmentation=STILL, blending=Blending()
+    )
+    assert stream.options().autotune.enabled is False
