@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.generation.sampler import Samples
+from synthmed.generation.bundle import GeneratorBundle
+from synthmed.generation.locate import open_sampler
+from synthmed.generation.sampler import KerasSampler, Samples
+from synthmed.models.generators import SliceGenerator
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import blended_batches, fitting_slices
 from synthmed.segmentation.context import ContextSlices
@@ -19,6 +22,7 @@ from synthmed.segmentation.on_the_fly import AHEAD, GeneratedSlices
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train import train
+from synthmed.serving.export import export_bundle
 
 STILL = Augmentation(geometry=0, elastic=0, sharpness=0, intensity=0)
 
@@ -184,3 +188,23 @@ def test_drawn_slices_stand_in_for_their_own_neighbours(store):
     channels = len(store.channels)
     assert image.shape[-1] == 3 * channels
     np.testing.assert_array_equal(image[2:, ..., :channels], image[2:, ..., channels : 2 * channels])
+
+
+def test_an_exported_generator_draws_for_a_training(store, tiny_info, tmp_path):
+    """A colleague who was given a served generator, not its run, could not blend with it, or would wait for ever."""
+    facts = {"channels": store.channels, "classes": store.classes, "training_patients": store.training_hashes}
+    info = tiny_info("base").model_copy(update={**facts, "size": store.size})
+    sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
+    parts = {"channels": len(store.channels), "classes": len(store.classes)}
+    bundle = GeneratorBundle(info, SliceGenerator(variant="base", size=store.size, **parts, **sizes))
+    sampler, _ = open_sampler(export_bundle(bundle, to=tmp_path / "models"))
+    source = GeneratedSlices(sampler, tmp_path / "models")
+    images, labels = source.draw(0, 2, 5)
+    expected, expected_labels = GeneratedSlices(KerasSampler(bundle), tmp_path).draw(0, 2, 5)
+    np.testing.assert_allclose(images, expected, atol=1e-4)
+    np.testing.assert_array_equal(labels, expected_labels)
+    options = {"steps": 2, "batch": 4, "width": 2, "levels": 2, "precision": "float32", "ratio": 1.0}
+    run = train(store, tmp_path / "run", check_options(options), synthetic=source)
+    assert run.finished and run.record.synthetic.hash == info.model_hash
+    assert set(run.record.synthetic.training_patients) == set(store.training_hashes)
+    assert not _drawing()
