@@ -12,7 +12,7 @@ from synthmed.reporting.study_figures import amounts, gains_figure, lines, ranks
 from synthmed.segmentation.bootstrap import RESAMPLES, Interval
 from synthmed.study.statistics.analyse import PARTS, analyse
 from synthmed.study.statistics.findings import CellResult, Findings
-from synthmed.study.statistics.oracle import ORACLE
+from synthmed.study.statistics.oracle import LINE, ORACLE
 from synthmed.study.statistics.paired import PairedTest
 from synthmed.study.statistics.tables import Block
 from synthmed.study.statistics.words import number, span
@@ -162,7 +162,7 @@ def _row(cell: CellResult) -> dict[str, Any]:
         "gain": _signed(cell.gain.value) if cell.gain else "-",
         "gain_interval": span(cell.gain) if cell.gain else "",
         "share": "-" if cell.oracle_share is None else f"{cell.oracle_share:.0%}",
-        "share_of": "" if cell.oracle_share is None else str(cell.oracle),
+        "share_of": "" if cell.oracle_share is None else str(cell.oracle).removeprefix(LINE).strip(),
         **_tested(cell.test),
         "verdict": cell.verdict or ("baseline" if cell.variant == "real" else "-"),
         "key": f"{cell.dataset}/{cell.patients}/{cell.model}",
