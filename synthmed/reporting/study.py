@@ -12,9 +12,9 @@ from synthmed.reporting.study_figures import amounts, gains_figure, lines, ranks
 from synthmed.segmentation.bootstrap import RESAMPLES, Interval
 from synthmed.study.statistics.analyse import PARTS, analyse
 from synthmed.study.statistics.findings import CellResult, Findings
-from synthmed.study.statistics.oracle import LINE, ORACLE
+from synthmed.study.statistics.oracle import LINE
 from synthmed.study.statistics.paired import PairedTest
-from synthmed.study.statistics.tables import Block
+from synthmed.study.statistics.tables import ORACLE, Block
 from synthmed.study.statistics.words import number, span
 
 PAGE, NUMBERS = "report.html", "statistics.json"

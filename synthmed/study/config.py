@@ -201,6 +201,8 @@ class Model(Part):
                 if self.added_patients
                 else f"{self.variant} needs added_patients, such as [5, 10]"
             )
+        if self.variant == "real" and self.recipe.ratio == "auto":
+            raise ValueError("a real model blends nothing, so there is no ratio to search: leave out ratio")
         if self.variant != "cond" and self.masks != "generated":
             raise ValueError("masks: deformed goes with variant: cond")
         if self.variant in ("real", "duplicated") and "generator" in self.model_fields_set:

@@ -136,3 +136,5 @@ def test_a_search_without_patients_to_decide_it_is_refused(grid_of):
     assert len(grid_of(with_some).trials) == 2 * 2 * 3
     with pytest.raises(UserError, match="ratio"):
         grid_of(text.replace("auto", "automatic"))
+    with pytest.raises(UserError, match="a real model blends nothing"):
+        grid_of(TEXT.replace("variant: real", "variant: real, recipe: {ratio: auto}"))

@@ -12,10 +12,10 @@ from synthmed.segmentation.comparison import FEW_PATIENTS
 from synthmed.study.statistics.cells import block_gain, block_results, mean_score
 from synthmed.study.statistics.findings import CellResult, Findings, PooledResult, RankedResult, TrialResult
 from synthmed.study.statistics.mixed import MixedSummary, Observation, mixed_summary
-from synthmed.study.statistics.oracle import ORACLE, oracle_results, with_shares
+from synthmed.study.statistics.oracle import oracle_results, with_shares
 from synthmed.study.statistics.paired import corrected, signed_rank
 from synthmed.study.statistics.ranks import rank_models
-from synthmed.study.statistics.tables import REAL, Block, Study, Table, make_table, read_study
+from synthmed.study.statistics.tables import ORACLE, REAL, Block, Study, Table, make_table, read_study
 from synthmed.study.statistics.words import FEWEST_BLOCKS, answer
 
 PARTS = ("generator", "training", "scoring")

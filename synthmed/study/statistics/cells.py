@@ -1,6 +1,7 @@
 """Each model in each combination: its score, what it gained over real patients alone, and what that is worth."""
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,20 @@ def compare_dice(
     return difference(values, base, draws=[one.draw for one in repetitions], resamples=resamples)
 
 
+def own_scores(
+    table: Table, block: Block, model: Model, repetitions: Sequence[Repetition], resamples: int
+) -> dict[str, Any]:
+    """Return what a model has by itself in some repetitions of a combination, by the names of `CellResult`."""
+    values = table.values(block, model.label, repetitions)
+    means = [mean for mean in (mean_score(one[None]) for one in values) if mean is not None]
+    names = enumerate(table.classes[block])
+    return {
+        "dice": compare_dice(values, None, repetitions, resamples),
+        "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        "classes": {name: mean_score(values[:, :, [place]]) for place, name in names},
+    }
+
+
 def patient_test(values: NDArray[np.float64], base: NDArray[np.float64]) -> PairedTest | None:
     """Return Wilcoxon's test over patients of two models' Dice, each `[repetitions, patients, classes]`."""
     return signed_rank(_patient_means(values) - _patient_means(base))
@@ -102,13 +117,9 @@ def patient_test(values: NDArray[np.float64], base: NDArray[np.float64]) -> Pair
 def _cell(study: Study, table: Table, block: Block, model: Model, resamples: int) -> CellResult:
     repetitions = table.repetitions(block, (model.label,))
     baseline = table.baseline(model)
-    dice, spread, classes = None, None, dict.fromkeys(table.classes.get(block, ()))
+    scored: dict[str, Any] = {"dice": None, "spread": None, "classes": dict.fromkeys(table.classes.get(block, ()))}
     if repetitions:
-        values = table.values(block, model.label, repetitions)
-        dice = compare_dice(values, None, repetitions, resamples)
-        means = [mean for mean in (mean_score(one[None]) for one in values) if mean is not None]
-        spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
-        classes = {name: mean_score(values[:, :, [place]]) for place, name in enumerate(classes)}
+        scored = own_scores(table, block, model, repetitions, resamples)
     shared = table.repetitions(block, (model.label, baseline.label)) if baseline else []
     return CellResult(
         dataset=block.dataset,
@@ -122,9 +133,7 @@ def _cell(study: Study, table: Table, block: Block, model: Model, resamples: int
         finished=len(repetitions),
         failed=_count(study, study.failures, block, model),
         test_patients=len(table.patients.get(block, ())),
-        dice=dice,
-        spread=spread,
-        classes=classes,
+        **scored,
         baseline=baseline.label if baseline else None,
         trainings=len(shared),
         gain=_gain(table, block, model, baseline, resamples),

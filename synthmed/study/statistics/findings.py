@@ -8,6 +8,7 @@ from synthmed.segmentation.bootstrap import Interval
 from synthmed.study.statistics.mixed import MixedSummary
 from synthmed.study.statistics.paired import PairedTest
 from synthmed.study.statistics.ranks import Ranking
+from synthmed.study.statistics.tables import ORACLE, REAL
 
 Verdict = Literal["gain", "harm", "hint of gain", "hint of harm", "no evidence"]
 
@@ -69,7 +70,7 @@ class CellResult(BaseModel):
     @property
     def synthetic(self) -> bool:
         """Whether it adds what a generator drew."""
-        return self.variant not in ("real", "duplicated", "oracle")
+        return self.variant not in (REAL, "duplicated", ORACLE)
 
 
 class PooledResult(BaseModel):

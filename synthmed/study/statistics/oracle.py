@@ -7,11 +7,11 @@ of a smaller one: the same patients and that many more, tested on the same test 
 from collections.abc import Sequence
 
 from synthmed.segmentation.bootstrap import RESAMPLES
-from synthmed.study.statistics.cells import compare_dice, patient_test, verdict
+from synthmed.study.statistics.cells import compare_dice, own_scores, patient_test, verdict
 from synthmed.study.statistics.findings import CellResult
-from synthmed.study.statistics.tables import REAL, Block, Model, Table
+from synthmed.study.statistics.tables import ORACLE, REAL, Block, Model, Table
 
-ORACLE, LINE = "oracle", "more real patients"
+LINE = "more real patients"
 
 
 def oracle_results(table: Table, block: Block, *, resamples: int = RESAMPLES) -> list[CellResult]:
@@ -84,9 +84,7 @@ def _oracle(table: Table, block: Block, larger: Block, model: Model, resamples: 
         finished=len(shared),
         failed=0,
         test_patients=len(table.patients[block]),
-        dice=compare_dice(values, None, shared, resamples),
-        spread=None,
-        classes={},
+        **own_scores(table, larger, model, shared, resamples),
         baseline=model.label,
         trainings=len(shared),
         gain=gain,

@@ -15,7 +15,8 @@ from synthmed.segmentation.score_table import Score
 from synthmed.segmentation.store_scores import patient_dice
 
 STUDY, TRIAL, FAILED = "study.json", "trial.json", "failed.json"
-REAL = "real"
+REAL, ORACLE = "real", "oracle"
+"""Variants of a model; an oracle is made by the statistics, no trial is one."""
 
 
 class Block(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from synthmed.segmentation.bootstrap import Interval
 from synthmed.study.statistics.cells import ALPHA
 from synthmed.study.statistics.findings import CellResult, PooledResult
-from synthmed.study.statistics.tables import Block
+from synthmed.study.statistics.tables import ORACLE, Block
 
 MOST_SENTENCES = 4
 """Of combinations told one by one."""
@@ -107,7 +107,7 @@ def _sentence(block: Block, cells: Sequence[CellResult]) -> str:
 
 def _oracle(block: Block, cells: Sequence[CellResult]) -> str:
     """Return what more real patients gained, beside which a gain or its absence is to be read."""
-    own = [one for one in cells if (one.dataset, one.patients, one.variant) == (*block, "oracle") and one.gain]
+    own = [one for one in cells if (one.dataset, one.patients, one.variant) == (*block, ORACLE) and one.gain]
     if not own:
         return ""
     least = min(own, key=lambda one: one.added_patients)
