@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from synthmed.data.schema import Split
 from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.segmentation.auto_ratio import FEWEST_PATIENTS
-from synthmed.study.config import Configuration, Model
+from synthmed.study.config import Configuration
 from synthmed.study.folder import Kind
+from synthmed.study.model import Model
 from synthmed.study.sources import Source
 
 FORMATS: dict[Kind, int] = {"store": 1, "generator": 1, "slices": 1, "judge": 1, "trial": 1}
@@ -109,11 +111,20 @@ class _Builder:
                 continue
             if model.recipe.ratio == "auto":
                 _refuse_few(source, model)
-            slices = self._slices(model, store, words)
-            for augmentation in model.augmentation:
-                for added in model.added_patients or (0.0,):
-                    for seed in self.configuration.seeds_for(model, patients):
-                        self._trial(model, store, slices, about, augmentation=augmentation, added=added, seed=seed)
+            taught, whose = (store, words) if model.generator.patients == "own" else self._others(source, model)
+            others = 0 if taught is store else source.training_patients(taught.how["split"])
+            slices = self._slices(model, taught, whose)
+            seeds = self.configuration.seeds_for(model, patients)
+            for augmentation, added, seed in product(model.augmentation, model.added_patients or (0.0,), seeds):
+                about_model = {
+                    "name": model.name,
+                    "variant": model.variant,
+                    "added_patients": added,
+                    "recipe": model.recipe.model_dump(mode="json"),
+                    "augmentation": augmentation,
+                    "other_patients": others,
+                }
+                self._trial(model, store, slices, {"combination": about, "model": about_model, "seed": seed})
 
     def _add(self, kind: Kind, identity: dict[str, Any], needs: Iterable[Task], words: str, **how: Any) -> Task:
         identity = {"kind": kind, "format": FORMATS[kind], **identity}
@@ -130,7 +141,16 @@ class _Builder:
         }
         return self._add("store", source.identity(assigned), (), f"slices of {words}", **how)
 
+    def _others(self, source: Source, model: Model) -> tuple[Task, str]:
+        """Return the store of the patients that train no U-Net beside which the model is compared, and their name."""
+        numbers = source.options.patients or self.configuration.patients
+        largest = max(number for number in numbers if model.patients is None or number in model.patients)
+        assigned = source.others(largest, self.configuration.draws)
+        words = f"{source.options.name}, patients of no draw of {largest}"
+        return self._store(source, assigned, words), words
+
     def _slices(self, model: Model, store: Task, words: str) -> Task | None:
+        """Return what a model draws, or None; `store` holds the patients who teach its generator, `words` name them."""
         if model.variant not in ("base", "cond"):
             return None
         drawing = _drawing(model)
@@ -150,19 +170,10 @@ class _Builder:
         }
         return self._add("slices", identity, (store, generator), f"{most:g} patients drawn by {generator.words}")
 
-    def _trial(
-        self,
-        model: Model,
-        store: Task,
-        slices: Task | None,
-        about: dict[str, Any],
-        *,
-        augmentation: bool,
-        added: float,
-        seed: int,
-    ) -> None:
-        options = self.configuration.segment_options(augmentation=augmentation).model_dump(mode="json")
-        recipe = model.recipe.model_dump(mode="json")
+    def _trial(self, model: Model, store: Task, slices: Task | None, cell: dict[str, Any]) -> None:
+        about, seed = cell["model"], cell["seed"]
+        added = about["added_patients"]
+        options = self.configuration.segment_options(augmentation=about["augmentation"]).model_dump(mode="json")
         needs = [store] + ([slices] if slices else [])
         if slices is not None and model.recipe.filter < 1 and model.recipe.judge:
             identity = {"store": store.digest, "options": options, "seed": JUDGE_SEED}
@@ -175,22 +186,11 @@ class _Builder:
             "judge": next((task.digest for task in needs if task.kind == "judge"), None),
             "variant": "real" if slices is None and not added else "duplicated" if slices is None else "drawn",
             "added_patients": added,
-            "recipe": recipe,
+            "recipe": about["recipe"],
             "options": options,
             "scoring": self.configuration.scoring.model_dump(mode="json"),
             "seed": seed,
             "threads": self.configuration.threads,
-        }
-        cell = {
-            "combination": about,
-            "model": {
-                "name": model.name,
-                "variant": model.variant,
-                "added_patients": added,
-                "recipe": recipe,
-                "augmentation": augmentation,
-            },
-            "seed": seed,
         }
         words = trial_words(cell)
         task = self._add("trial", identity, needs, words, path=store.how["path"], cell=cell)

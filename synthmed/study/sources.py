@@ -43,6 +43,26 @@ class Source:
         seed = self.options.seed + draw * DRAW_SEEDS
         return keep_training_patients(self.split, self.patients, patients, seed)
 
+    def others(self, patients: int, draws: int) -> dict[str, Split]:
+        """Return the split with those training patients kept that are in no draw of up to `patients`.
+
+        Raises:
+            UserError: If there are none.
+        """
+        taken = {key for draw in range(draws) for key in _chosen(self, patients, draw)}
+        busy = {self.patients[case] for case in self.split if _key(self, case) in taken}
+        left = {case: part for case, part in self.split.items() if part != "train" or self.patients[case] not in busy}
+        if not self.training_patients(left):
+            raise UserError(
+                f"data set {self.options.name}: {draws} draws of {patients} training patients leave no others to teach "
+                "a generator: ask for fewer draws, or say which patients: the model is for"
+            )
+        return left
+
+    def training_patients(self, assigned: dict[str, Split]) -> int:
+        """Return how many patients a split trains with."""
+        return len({self.patients[case] for case, part in assigned.items() if part == "train"})
+
     def identity(self, assigned: dict[str, Split]) -> dict[str, Any]:
         """Return all that a store of this data set follows from."""
         one = self.options
@@ -178,4 +198,9 @@ def _check_draws(source: Source, numbers: tuple[int, ...], draws: int) -> None:
 def _chosen(source: Source, patients: int, draw: int) -> frozenset[str]:
     """Return the hashes of the training cases of a draw."""
     assigned = source.drawn(patients, draw)
-    return frozenset(source.hashes[case] or case for case, part in assigned.items() if part == "train")
+    return frozenset(_key(source, case) for case, part in assigned.items() if part == "train")
+
+
+def _key(source: Source, case: str) -> str:
+    """Return what tells a case from others: the hash of its files, where they were read."""
+    return source.hashes[case] or case

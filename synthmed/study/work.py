@@ -19,10 +19,11 @@ from synthmed.files import read_json, write_json
 from synthmed.progress import Progress
 from synthmed.segmentation.run import CHECKPOINTS
 from synthmed.study.attempt import Stopped
-from synthmed.study.config import DataSet, Recipe, Scoring
+from synthmed.study.config import DataSet, Scoring
 from synthmed.study.folder import DONE, TRIAL, StudyFolder
 from synthmed.study.grid import Task
 from synthmed.study.locks import publish
+from synthmed.study.model import Recipe
 
 CONTENT = {"store": "store", "generator": "run", "slices": "set", "judge": "unet", "trial": "unet"}
 """What a task of each kind makes in its folder."""
@@ -192,8 +193,8 @@ def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, repo
         raise Stopped
     record = run.record
     assert list(record.training_patients) == store.training_hashes, "trained on other patients"
-    assert record.synthetic is None or set(record.synthetic.training_patients) <= set(store.training_hashes), (
-        "blended with slices of a generator that knows other patients"
+    assert record.synthetic is None or not set(record.synthetic.training_patients) & store.held_out_hashes, (
+        "blended with slices of a generator that knows held-out patients"
     )
     return {"training_patients": list(record.training_patients), "seconds": _seconds(run), "run": run}
 
@@ -231,12 +232,23 @@ def _added(folder: StudyFolder, task: Task, store: Store) -> SyntheticSet | None
 
     added, digest = task.identity["added_patients"], task.of("slices")
     if digest is not None:
-        whole = SyntheticSet.open(folder.of("slices", digest) / CONTENT["slices"])
-        assert whole.training_hashes == set(store.training_hashes), "drawn from other patients"
-        return whole.subset(np.arange(slice_count(store, added)))
+        drawn = folder.of("slices", digest)
+        whole, taught = SyntheticSet.open(drawn / CONTENT["slices"]), _taught(folder, drawn)
+        assert whole.training_hashes == set(taught.training_hashes), "drawn by another generator"
+        assert not whole.training_hashes & store.held_out_hashes, "drawn by a generator that knows held-out patients"
+        own = taught.path == store.path
+        assert own or not whole.training_hashes & set(store.training_hashes), "not drawn from other patients alone"
+        return whole.subset(np.arange(slice_count(taught, added)))
     if not added:
         return None
     return CopiedSlices(store, store.cases("train"), count=slice_count(store, added), seed=task.identity["seed"])
+
+
+def _taught(folder: StudyFolder, slices: Path) -> Store:
+    """Return the store of the patients who taught the generator of a set of slices."""
+    generator = read_json(slices / DONE)["identity"]["generator"]
+    store = read_json(folder.of("generator", generator) / DONE)["identity"]["store"]
+    return Store.open(folder.of("store", store) / CONTENT["store"])
 
 
 def slices_a_patient(store: Store) -> float:

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthmed.errors import UserError
-from synthmed.study.config import Configuration, DataSet, Generator, Model, Phantom, Recipe, Scoring
+from synthmed.study.config import Configuration, DataSet, Phantom, Scoring
+from synthmed.study.model import Generator, Model, Recipe
 
 Location = Sequence[str | int]
 _PARTS: tuple[type[BaseModel], ...] = (Configuration, DataSet, Model, Generator, Recipe, Scoring, Phantom)

@@ -67,6 +67,24 @@ def test_larger_combinations_may_have_fewer_seeds(grid_of):
         grid_of(TEXT.replace("seeds: 2", "seeds: 2\nfewer_seeds: {7: 1}"))
 
 
+def test_another_hospitals_generator_is_taught_by_patients_whom_no_unet_knows(grid_of):
+    """A gain of more patients would be taken for one of synthesis, and each draw would pay for a generator."""
+    other = "  - {name: other, variant: base, patients: 2, added_patients: 2, generator: {patients: others}}\n"
+    grid = grid_of(TEXT + other)
+    assert kinds(grid) == {"store": 5, "generator": 5, "slices": 5, "trial": 2 * 2 * 2 * 3 + 2 * 2}
+    assert set(grid_of().trials) < set(grid.trials)
+    store = next(task for task in grid.tasks.values() if "patients of no draw of 2" in task.words)
+    taught = {entry[2] for entry in store.identity["cases"].values() if entry[1] == "train"}
+    ours = {digest: cell for digest, cell in grid.trials.items() if cell["model"]["name"] == "other"}
+    assert {cell["model"]["other_patients"] for cell in ours.values()} == {len(taught)} and taught
+    for digest in ours:
+        own = grid.tasks[grid.tasks[digest].of("store")]
+        assert own is not store and not taught & {entry[2] for entry in own.identity["cases"].values()}
+    everywhere = other.replace("patients: 2, ", "", 1)
+    with pytest.raises(UserError, match=r"2 draws of 4 training patients leave no others to teach a generator"):
+        grid_of(TEXT + everywhere)
+
+
 def test_what_did_not_change_keeps_its_hash(grid_of):
     """A study that is widened by a model, a seed or an amount would run everything again."""
     before = set(grid_of().trials)

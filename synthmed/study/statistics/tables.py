@@ -68,6 +68,8 @@ class Model(BaseModel):
         added_patients: Synthetic patients beside the real ones.
         recipe: How they are blended.
         augmentation: Whether slices are augmented classically.
+        other_patients: How many patients taught its generator who train no U-Net, as if another hospital had given it;
+            0 where the training patients themselves did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +79,7 @@ class Model(BaseModel):
     added_patients: float = 0.0
     recipe: dict[str, Any] = {}
     augmentation: bool = True
+    other_patients: int = 0
 
     @property
     def line(self) -> str:

@@ -72,6 +72,14 @@ def test_copies_take_the_credit(tmp_path, invented):
     assert "but no more than copies of real slices did" in analyse(study, resamples=FEW).answer
 
 
+def test_knowledge_of_other_patients_is_said(tmp_path, invented):
+    """The gain of a generator that knows fifty more patients would be read as one of synthesis from five."""
+    models = [invented.MODELS[0], {**invented.MODELS[1], "name": "given", "other_patients": 50}, invented.MODELS[2]]
+    found = analyse(invented.write_study(tmp_path, invented.no_effect, combinations=ONE, models=models), resamples=FEW)
+    told = [note for note in found.notes if "other patients" in note]
+    assert len(told) == 1 and "The generator of given was taught by 50 other patients" in told[0]
+
+
 def test_a_class_that_patients_lack_counts_for_the_others(tmp_path, invented):
     """Patients without a class would count as 0, or take their other classes with them."""
     study = invented.write_study(tmp_path, invented.no_effect, combinations=ONE, absent=range(10))
