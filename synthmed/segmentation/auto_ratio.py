@@ -108,7 +108,7 @@ def choose_ratio(
         UserError: If the store has fewer than two validation patients, or the set does not fit.
         SearchStopped: If the process was asked to stop.
     """
-    patients = len({case.patient for case in store.cases("val")})
+    patients = validation_patients(store)
     if patients < FEWEST_PATIENTS:
         raise UserError(
             f"{store.path} has {patients} validation patients, and --ratio auto needs at least {FEWEST_PATIENTS}: "
@@ -148,6 +148,16 @@ def with_ratio(options: SegmentOptions, ratio: float) -> SegmentOptions:
     """Return the options at a ratio; at 0 without anything that would still use synthetic slices."""
     blending = options.blending if ratio else options.blending.without_synthetic()
     return options.model_copy(update={"ratio": ratio, "blending": blending})
+
+
+def validation_patients(store: Store) -> int:
+    """Return how many patients judge a ratio; fewer than `FEWEST_PATIENTS` cannot."""
+    return len({case.patient for case in store.cases("val")})
+
+
+def was_searched(run: Path) -> bool:
+    """Tell whether the ratio of a run that has begun was found by a search."""
+    return any((folder / RECORD).is_file() for folder in (run, search_folder(run)))
 
 
 def search_folder(run: Path) -> Path:

@@ -117,6 +117,31 @@ def test_an_answer_of_no_synthetic_slices_is_resumed_with_the_same_words(folder,
     assert code == 2 and "other settings (blending)" in err
 
 
+@pytest.mark.parametrize(("validated", "ratio", "asked"), [(0.5, 0.25, True), (0.25, 0.5, False)])
+def test_validation_patients_are_asked_unless_a_ratio_is_named(
+    folder, tmp_path, monkeypatch, capsys, eager, validated, ratio, asked
+):
+    """A user who names no ratio would lose Dice by synthetic slices that harm; resuming would change the ratio."""
+    monkeypatch.chdir(folder)
+    prepare(read_dataset(folder / "phantom"), tmp_path / "store", size=(32, 32), split=(1 - validated, validated, 0.0))
+    write_set(tmp_path / "synthetic", tmp_path / "store")
+    out = tmp_path / "unet"
+    words = ["train", "--data", tmp_path / "store", "--synthetic", tmp_path / "synthetic", "--out", out, *QUICK]
+
+    def answer(store, search, *_, **__):
+        search.mkdir()
+        (search / "ratio.json").write_text("{}")
+        return SimpleNamespace(ratio=0.25, trials=[], sentence="blend a few")
+
+    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", answer)
+    code, printed, err = call(capsys, *words)
+    assert code == 0, err
+    assert ("blend a few" in printed, "too few validation patients to ask" in printed) == (asked, not asked)
+    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", None)
+    assert call(capsys, *words, "--resume")[0] == 0
+    assert json.loads((out / "segmentation.json").read_text())["options"]["ratio"] == ratio
+
+
 def write_set(folder, store):
     """Write three slices as `synthmed generate --format npz` does."""
     store = Store.open(store)

@@ -152,11 +152,13 @@ def _notes(study: Study, cells: list[CellResult], pooled: list[PooledResult]) ->
         )
     if compared and len({cell.combination.draw for cell in study.planned.values()}) == 1:
         notes.append("One draw of training patients: what is said holds for these patients, others may differ.")
-    taught = {cell.model.line: cell.model.other_patients for cell in study.planned.values() if cell.model.other_patients}
+    taught = {
+        cell.model.line: cell.model.other_patients for cell in study.planned.values() if cell.model.other_patients
+    }
     for line, patients in taught.items():
         notes.append(
-            f"The generator of {line} was taught by {patients} other patients with their label maps, whom real patients "
-            "alone lack: its gain is that of a generator which somebody else gives."
+            f"The generator of {line} was taught by {patients} other patients with their label maps, whom the U-Nets "
+            "lack: its gain is that of a generator which somebody else gives."
         )
     few = sorted({cell.dataset for cell in compared if cell.test_patients < FEW_PATIENTS})
     if few:
