@@ -34,6 +34,10 @@ models:
     generator: &generator
       {kimg: 0.016, mask_kimg: 0.008, settings: {channel_base: 256, channel_max: 16, batch: 4}}
   - {name: searched, variant: cond, added_patients: 2, masks: deformed, recipe: {ratio: auto}, generator: *generator}
+  - name: given
+    variant: base
+    added_patients: 1
+    generator: {patients: others, kimg: 0.016, settings: {channel_base: 256, channel_max: 16, batch: 4}}
   - {name: judged, variant: cond, added_patients: 2, masks: deformed, recipe: {filter: 0.5}, generator: *generator}
 training: {steps: 2, batch: 4, width: 4, levels: 2}
 scoring: {tolerance: null}
@@ -45,14 +49,18 @@ def test_every_part_sees_the_patients_of_its_trial_alone(tmp_path):
     """A gain would be that of patients whom the real-only U-Net was not given: the question's answer would be wrong."""
     summary = run_study(parse_configuration(TINY, "tiny.yaml"), tmp_path, workers=1)
     # What so short a training draws is noise, and no judge keeps any of it.
-    assert (summary.finished, summary.trials, len(summary.failed)) == (5, 6, 1)
+    assert (summary.finished, summary.trials, len(summary.failed)) == (6, 7, 1)
     assert all("leaves none of the 32 slices" in cause for cause in summary.failed.values())
-    taught = set(read_json(next(tmp_path.glob("stores/*/task.json")))["training_patients"])
-    assert len(taught) == 2
-    assert set(Run.open(next(tmp_path.glob("generators/*/run"))).data.training_patients) == taught
-    assert SyntheticSet.open(next(tmp_path.glob("slices/*/set"))).training_hashes == taught
+    stores = [set(read_json(path)["training_patients"]) for path in tmp_path.glob("stores/*/task.json")]
+    others, taught = sorted(stores, key=len)
+    assert (len(others), len(taught)) == (1, 2) and not others & taught
+    known = {"base": others, "cond": taught}
+    generators = [Run.open(path) for path in tmp_path.glob("generators/*/run")]
+    assert {run.options.variant: set(run.data.training_patients) for run in generators} == known
+    sets = [SyntheticSet.open(path).training_hashes for path in tmp_path.glob("slices/*/set")]
+    assert sorted(sets, key=len) == [others, taught]
     runs = [SegmentationRun.open(path) for path in tmp_path.glob("*/*/unet")]
-    assert len(runs) == 6
+    assert len(runs) == 7
     assert all(set(run.record.training_patients) == taught for run in runs)
     for path in tmp_path.glob("trials/*/trial.json"):
         trial, run = read_json(path), SegmentationRun.open(path.parent / "unet")
