@@ -1,8 +1,14 @@
 """The model card that travels with an exported generator."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import nibabel as nib
+import numpy as np
+
 import synthmed
+from synthmed.data.orientation import AXIS_NAMES
+from synthmed.data.template import Template
 from synthmed.evaluation.brief import Brief
 from synthmed.evaluation.figures import Estimate
 from synthmed.evaluation.memorisation.verdict import Verdict
@@ -26,7 +32,7 @@ A StyleGAN2 generator of synthetic medical slices: {draws}. Written by synthmed 
 |---|---|
 | variant | `{variant}` |
 | version | {number} |
-| slices | {height} x {width} |
+| slices | {height} x {width}, {axis}, pixels of {spacing} |
 | channels | {channels} |
 | classes | {classes} |
 | SHA-256 of the weights | `{model_hash}` |
@@ -60,6 +66,10 @@ with the bytes of arrays; `serving_default`, `mapping` and `synthesis` take late
 seed.
 
     synthmed generate --n 100 --model {name}
+
+To blend its slices with your own, prepare your data alike:
+
+    synthmed prepare DATA --out store --axis {axis} --size {height}x{width} --spacing {pixel}
 """
 
 
@@ -131,9 +141,20 @@ def audit_words(verdict: Verdict | None) -> str:
     return words.format(sentence=sentence, samples=verdict.samples, membership=membership)
 
 
+def _cut(templates: Sequence[Template]) -> tuple[str, tuple[float, float], str]:
+    """Return the axis across which slices are cut, their pixels (row, column), and the unit of these."""
+    first = templates[0]
+    rows, columns = (axis for axis in range(3) if axis != first.axis)
+    sizes = np.median([nib.affines.voxel_sizes(np.asarray(one.affine)) for one in templates], axis=0)
+    world = int(nib.io_orientation(np.asarray(first.affine))[first.axis, 0])
+    unit = first.xyzt_units[0]
+    return AXIS_NAMES[world], (float(sizes[rows]), float(sizes[columns])), "" if unit == "unknown" else f" {unit}"
+
+
 def model_card(info: "BundleInfo", *, version: int) -> str:
     """Return the card as Markdown."""
     count = len(info.training_patients)
+    axis, (row, column), unit = _cut(info.templates)
     return _CARD.format(
         name=info.name,
         draws=_DRAWS[info.variant],
@@ -142,6 +163,9 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         number=version,
         height=info.size[0],
         width=info.size[1],
+        axis=axis,
+        spacing=f"{row:.4g} x {column:.4g}{unit}",
+        pixel=f"{row:.4g}x{column:.4g}",
         channels=", ".join(info.channels) or "none",
         classes=", ".join(f"{index} {name}" for index, name in enumerate(info.classes)),
         model_hash=info.model_hash,

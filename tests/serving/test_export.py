@@ -167,6 +167,8 @@ def test_card_and_description_travel_and_hold_nothing_private(exported, models):
     for card in (models / "tiny-cond" / "MODEL_CARD.md", exported / "assets.extra" / "MODEL_CARD.md"):
         text = card.read_text()
         assert all(word in text for word in ("CC0", "tiny set", "2 patients", "not for diagnosis", "cc" * 32))
+        # Whoever is given the model prepares data of its own to fit.
+        assert "--axis axial --size 32x48 --spacing 1x0.5025" in text and "pixels of 1 x 0.5025 mm" in text
     info = json.loads((exported / "assets.extra" / "bundle.json").read_text())
     assert info["training_patients"] == ["aa" * 32, "bb" * 32] and info["options"] == {}
     blobs = b"".join(path.read_bytes() for path in exported.rglob("*") if path.is_file())
