@@ -79,8 +79,7 @@ def command(
     slices first and then on real ones. --filter judges label maps, distances and whether a U-Net agrees with each label
     map, by the training patients alone; it trains that U-Net first, in RUN-judge, unless --filter-with names one.
 
-    Without --ratio the validation patients are asked, which takes three to four times as long: synthetic slices may
-    harm.
+    Without --ratio the validation patients are asked, which takes about four times as long: synthetic slices may harm.
 
     \b
     Example:
@@ -135,7 +134,10 @@ def command(
     if auto:
         keep_choice(path)
     if ratio is None and blends and not auto and not as_json:
-        console().print("too few validation patients to ask which ratio is best: name one by --ratio", soft_wrap=True)
+        console().print(
+            f"note: ratio {options.ratio:g}, as too few validation patients are there to ask which is best",
+            soft_wrap=True,
+        )
     _render_training(run, as_json=as_json)
 
 

@@ -98,7 +98,7 @@ class _Builder:
         self.most: dict[str, float] = {}
         for model in configuration.models:
             if model.variant in ("base", "cond"):
-                key = sha256_json(_drawing(model))
+                key = _shared_by(model)
                 self.most[key] = max(self.most.get(key, 0.0), *model.added_patients)
 
     def combination(self, source: Source, patients: int, draw: int) -> None:
@@ -112,7 +112,7 @@ class _Builder:
             if model.recipe.ratio == "auto":
                 _refuse_few(source, model)
             taught, whose = (store, words) if model.generator.patients == "own" else self._others(source, model)
-            others = 0 if taught is store else source.training_patients(taught.how["split"])
+            others = 0 if taught is store else source.count(taught.how["split"], "train")
             slices = self._slices(model, taught, whose)
             seeds = self.configuration.seeds_for(model, patients)
             for augmentation, added, seed in product(model.augmentation, model.added_patients or (0.0,), seeds):
@@ -160,7 +160,7 @@ class _Builder:
             (store,),
             f"generator {model.variant} of {words}",
         )
-        most = self.most[sha256_json(drawing)]
+        most = self.most[_shared_by(model)]
         identity = {
             "generator": generator.digest,
             "masks": model.masks,
@@ -225,12 +225,17 @@ def models(grid: Grid) -> Iterator[tuple[str, float, bool]]:
 
 def _refuse_few(source: Source, model: Model) -> None:
     """Refuse a search of the ratio without the patients that decide it."""
-    patients = len({source.patients[case] for case, part in source.split.items() if part == "val"})
+    patients = source.count(source.split, "val")
     if patients < FEWEST_PATIENTS:
         raise UserError(
             f"model {model.name}: ratio: auto needs {FEWEST_PATIENTS} validation patients or more, and data set "
             f"{source.options.name} has {patients}: give it another split, or the model a ratio"
         )
+
+
+def _shared_by(model: Model) -> str:
+    """Return what models share that draw the same slices beside the same real patients."""
+    return sha256_json([model.generator.patients, _drawing(model)])
 
 
 def _drawing(model: Model) -> dict[str, Any]:

@@ -52,16 +52,16 @@ class Source:
         taken = {key for draw in range(draws) for key in _chosen(self, patients, draw)}
         busy = {self.patients[case] for case in self.split if _key(self, case) in taken}
         left = {case: part for case, part in self.split.items() if part != "train" or self.patients[case] not in busy}
-        if not self.training_patients(left):
+        if not self.count(left, "train"):
             raise UserError(
                 f"data set {self.options.name}: {draws} draws of {patients} training patients leave no others to teach "
-                "a generator: ask for fewer draws, or say which patients: the model is for"
+                "a generator: ask for fewer draws, or give the model smaller numbers of patients:"
             )
         return left
 
-    def training_patients(self, assigned: dict[str, Split]) -> int:
-        """Return how many patients a split trains with."""
-        return len({self.patients[case] for case, part in assigned.items() if part == "train"})
+    def count(self, assigned: dict[str, Split], wanted: Split) -> int:
+        """Return how many patients a split has in a part."""
+        return len({self.patients[case] for case, part in assigned.items() if part == wanted})
 
     def identity(self, assigned: dict[str, Split]) -> dict[str, Any]:
         """Return all that a store of this data set follows from."""
@@ -173,7 +173,7 @@ def _refuse_copies(name: str, hashes: dict[str, str], split: dict[str, Split]) -
 def _check_draws(source: Source, numbers: tuple[int, ...], draws: int) -> None:
     """Refuse draws that are no repetitions, and assert that smaller draws lie within larger ones."""
     name = source.options.name
-    everybody = len({source.patients[case] for case, part in source.split.items() if part == "train"})
+    everybody = source.count(source.split, "train")
     if not any(part == "test" for part in source.split.values()):
         raise UserError(f"data set {name}: no patient is left for test: choose another split")
     for number in numbers:

@@ -193,8 +193,8 @@ def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, repo
         raise Stopped
     record = run.record
     assert list(record.training_patients) == store.training_hashes, "trained on other patients"
-    assert record.synthetic is None or not set(record.synthetic.training_patients) & store.held_out_hashes, (
-        "blended with slices of a generator that knows held-out patients"
+    assert record.synthetic is None or set(record.synthetic.training_patients) == synthetic.training_hashes, (
+        "blended with slices of another generator"
     )
     return {"training_patients": list(record.training_patients), "seconds": _seconds(run), "run": run}
 
@@ -236,8 +236,11 @@ def _added(folder: StudyFolder, task: Task, store: Store) -> SyntheticSet | None
         whole, taught = SyntheticSet.open(drawn / CONTENT["slices"]), _taught(folder, drawn)
         assert whole.training_hashes == set(taught.training_hashes), "drawn by another generator"
         assert not whole.training_hashes & store.held_out_hashes, "drawn by a generator that knows held-out patients"
-        own = taught.path == store.path
-        assert own or not whole.training_hashes & set(store.training_hashes), "not drawn from other patients alone"
+        shared = whole.training_hashes & set(store.training_hashes)
+        others = task.how["cell"]["model"]["other_patients"]
+        assert not shared if others else whole.training_hashes == set(store.training_hashes), (
+            "drawn from other patients"
+        )
         return whole.subset(np.arange(slice_count(taught, added)))
     if not added:
         return None

@@ -136,7 +136,7 @@ def test_validation_patients_are_asked_unless_a_ratio_is_named(
     monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", answer)
     code, printed, err = call(capsys, *words)
     assert code == 0, err
-    assert ("blend a few" in printed, "too few validation patients to ask" in printed) == (asked, not asked)
+    assert ("blend a few" in printed, "ratio 0.5, as too few validation patients" in printed) == (asked, not asked)
     monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", None)
     assert call(capsys, *words, "--resume")[0] == 0
     assert json.loads((out / "segmentation.json").read_text())["options"]["ratio"] == ratio

@@ -69,10 +69,10 @@ def test_larger_combinations_may_have_fewer_seeds(grid_of):
 
 def test_another_hospitals_generator_is_taught_by_patients_whom_no_unet_knows(grid_of):
     """A gain of more patients would be taken for one of synthesis, and each draw would pay for a generator."""
-    other = "  - {name: other, variant: base, patients: 2, added_patients: 2, generator: {patients: others}}\n"
+    other = "  - {name: other, variant: base, patients: 2, added_patients: 9, generator: {patients: others}}\n"
     grid = grid_of(TEXT + other)
     assert kinds(grid) == {"store": 5, "generator": 5, "slices": 5, "trial": 2 * 2 * 2 * 3 + 2 * 2}
-    assert set(grid_of().trials) < set(grid.trials)
+    assert set(grid_of().trials) < set(grid.trials) and set(grid_of().tasks) < set(grid.tasks)
     store = next(task for task in grid.tasks.values() if "patients of no draw of 2" in task.words)
     taught = {entry[2] for entry in store.identity["cases"].values() if entry[1] == "train"}
     ours = {digest: cell for digest, cell in grid.trials.items() if cell["model"]["name"] == "other"}

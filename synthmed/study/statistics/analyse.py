@@ -152,14 +152,7 @@ def _notes(study: Study, cells: list[CellResult], pooled: list[PooledResult]) ->
         )
     if compared and len({cell.combination.draw for cell in study.planned.values()}) == 1:
         notes.append("One draw of training patients: what is said holds for these patients, others may differ.")
-    taught = {
-        cell.model.line: cell.model.other_patients for cell in study.planned.values() if cell.model.other_patients
-    }
-    for line, patients in taught.items():
-        notes.append(
-            f"The generator of {line} was taught by {patients} other patients with their label maps, whom the U-Nets "
-            "lack: its gain is that of a generator which somebody else gives."
-        )
+    notes += _notes_on_others(study)
     few = sorted({cell.dataset for cell in compared if cell.test_patients < FEW_PATIENTS})
     if few:
         notes.append(f"Fewer than {FEW_PATIENTS} test patients ({', '.join(few)}): intervals are too narrow.")
@@ -178,6 +171,21 @@ def _notes(study: Study, cells: list[CellResult], pooled: list[PooledResult]) ->
             "them for independent, as the paper does, and are too sure."
         )
     return notes
+
+
+def _notes_on_others(study: Study) -> list[str]:
+    """Return what is to be minded of generators that other patients have taught."""
+    taught: dict[tuple[str, int], list[str]] = {}
+    for cell in study.planned.values():
+        lines = taught.setdefault((cell.combination.dataset, cell.model.other_patients), [])
+        if cell.model.line not in lines:
+            lines.append(cell.model.line)
+    return [
+        f"{dataset}: {patients} other patients with their label maps, whom the U-Nets lack, taught the generator of "
+        f"{'; '.join(lines)}: a gain is that of a generator which somebody else gives."
+        for (dataset, patients), lines in taught.items()
+        if patients
+    ]
 
 
 def _trial(study: Study, table: Table, digest: str) -> TrialResult:

@@ -77,7 +77,7 @@ def test_knowledge_of_other_patients_is_said(tmp_path, invented):
     models = [invented.MODELS[0], {**invented.MODELS[1], "name": "given", "other_patients": 50}, invented.MODELS[2]]
     found = analyse(invented.write_study(tmp_path, invented.no_effect, combinations=ONE, models=models), resamples=FEW)
     told = [note for note in found.notes if "other patients" in note]
-    assert len(told) == 1 and "The generator of given was taught by 50 other patients" in told[0]
+    assert len(told) == 1 and "hippocampus: 50 other patients" in told[0] and "the generator of given:" in told[0]
 
 
 def test_a_class_that_patients_lack_counts_for_the_others(tmp_path, invented):
