@@ -16,3 +16,22 @@ def silent(done: int, total: int, note: str) -> None:
 
 def unheard(line: str) -> None:
     """Ignore a line: the default where nobody listens."""
+
+
+def stage(progress: Progress, before: int, own: int, after: int) -> Progress:
+    """Return what tells `progress` of one stage of work, as a part of all of it.
+
+    Args:
+        progress: Hears of the whole, `before + own + after`.
+        before: Units of work of the stages before.
+        own: Units that the stage counts for, whatever it counts itself.
+        after: Units of the stages that follow.
+    """
+
+    def report(done: int, total: int, note: str) -> None:
+        if total:
+            progress(before + round(own * done / total), before + own + after, note)
+        else:
+            progress(0, 0, note)
+
+    return report

@@ -16,7 +16,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
-from synthmed.progress import Progress
+from synthmed.progress import Progress, stage
 from synthmed.segmentation.run import CHECKPOINTS
 from synthmed.study.attempt import Stopped
 from synthmed.study.config import DataSet, Scoring
@@ -29,6 +29,8 @@ CONTENT = {"store": "store", "generator": "run", "slices": "set", "judge": "unet
 """What a task of each kind makes in its folder."""
 SEARCH = "search"
 """Beside a trial's U-Net, the short trainings of `ratio: auto` until it is finished."""
+SEARCHED = 3500
+"""What a search of the ratio counts for in the progress of a trial whose training counts for 1000."""
 
 
 def make(folder: StudyFolder, task: Task, report: Progress) -> None:
@@ -155,8 +157,9 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     found: dict[str, Any] = {}
     if recipe.ratio == "auto":
         assert synthetic is not None, "checked by the configuration"
-        found = _search(store, out.parent / SEARCH, options, synthetic, report)
+        found = _search(store, out.parent / SEARCH, options, synthetic, stage(report, 0, SEARCHED, 1000))
         options |= found["options"]
+        report = stage(report, SEARCHED, 1000, 0)
     else:
         options["ratio"] = blended_ratio(store, recipe, len(synthetic)) if synthetic is not None else 0.0
     made = _train(store, out, options, synthetic, report)

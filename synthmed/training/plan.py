@@ -7,7 +7,7 @@ from typing import Any
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
-from synthmed.progress import Progress, silent
+from synthmed.progress import Progress, silent, stage
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.devices import Devices
 from synthmed.training.events import MISSING, has_tensorboard
@@ -15,7 +15,7 @@ from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
 from synthmed.training.run import RUN_FILE, DataSummary, Run
 from synthmed.training.sharing import check_share, has_accelerator
-from synthmed.training.trainer import Trainer
+from synthmed.training.trainer import Clock, Trainer
 
 DEFAULT_MINUTES = 20.0
 PHANTOM_MINUTES = 5.0
@@ -120,9 +120,11 @@ def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Prog
         run = Run(plan.path, Run.open(plan.path).content.model_copy(update={"options": plan.options}))
     with run.lock() if devices.chief else nullcontext():
         if plan.mask is not None:
-            finished = _execute(plan.mask, devices, resume=resume, report=_named(report, "mask generator"))
-            if not finished:
+            first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
+            of_masks = _named(stage(report, 0, first, second), "mask generator")
+            if not _execute(plan.mask, devices, resume=resume, report=of_masks):
                 return False
+            report = stage(report, first, second, 0)
         if plan.masks_from is not None and devices.chief:
             _adopt_mask_generator(run, plan.masks_from)
         try:

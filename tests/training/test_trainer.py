@@ -51,6 +51,16 @@ def test_cond_trains_its_mask_generator_first_and_draws_pairs_by_itself(store, t
     assert sorted(bundle.info.training_patients) == store.training_hashes
 
 
+def test_progress_of_cond_holds_its_mask_generator(store, tmp_path):
+    """The time left would be told of the mask generator alone, and then far too long."""
+    told = []
+    plan = plan_training(tmp_path / "run", options("cond", kimg=0.012), store)
+    execute(plan, progress=lambda *words: told.append(words))
+    shares = [done / total for done, total, _ in told if total]
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert max(done / total for done, total, note in told if note.startswith("mask generator")) == 0.5
+
+
 def test_cond_takes_over_a_mask_generator_and_stands_by_itself(store, tmp_path):
     """A user would have to train the same mask generator again, or lose a run with another run's folder."""
     train(tmp_path / "masks", store, "mask", kimg=0.012)
