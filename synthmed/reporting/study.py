@@ -144,6 +144,7 @@ def _block(block: Block, cells: Sequence[CellResult], order: Sequence[str], plac
     return {
         "name": block.words,
         "figures": figures,
+        "adds": any(cell.variant not in ("real", ORACLE) for cell in cells),
         "rows": [_row(cell) for cell in cells],
         "test_patients": max(cell.test_patients for cell in cells),
         # An oracle's trainings are those of another combination.

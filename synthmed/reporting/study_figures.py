@@ -149,12 +149,15 @@ def _draw(
     added, values, below, above = np.array(points).T
     # Side by side, so that error bars of several lines can be told apart.
     aside = (number - (count - 1) / 2) * min(0.08, 0.5 / count)
+    used, colour = divmod(number, len(_COLOURS))
     axes.errorbar(
         [list(places).index(place) + aside for place in added],
         values,
         yerr=np.maximum([below, above], 0.0),
-        color=_COLOURS[number % len(_COLOURS)],
-        marker=_MARKERS[number % len(_MARKERS)],
+        color=_COLOURS[colour],
+        # A colour that comes again has another marker, and hollow ones.
+        marker=_MARKERS[(number + used) % len(_MARKERS)],
+        markerfacecolor=_COLOURS[colour] if used % 2 == 0 else "white",
         ls=_DASHES[number % len(_DASHES)],
         markersize=5,
         lw=1.6,

@@ -12,6 +12,8 @@ import pytest
 
 from synthmed.errors import UserError
 from synthmed.reporting.study import write_study_report
+from synthmed.reporting.study_figures import amounts, gains_figure, lines
+from synthmed.study.statistics.analyse import analyse
 
 INVENTED = Path(__file__).parents[1] / "study" / "statistics" / "invented.py"
 FEW = 200
@@ -112,7 +114,7 @@ def test_a_study_that_has_just_begun(tmp_path, invented):
     """The live view is opened at once, and must not fail for want of scores."""
     study = invented.write_study(tmp_path / "none", invented.no_effect, skip=lambda cell: "missing", seeds=1)
     page = write_study_report(study, resamples=FEW).read_text(encoding="utf-8")
-    assert "Nothing can be said yet" in page and "No trial is finished yet" in page
+    assert "Nothing can be said yet" in page and "No model that adds patients to these is finished yet" in page
     only_real = invented.write_study(
         tmp_path / "real",
         invented.no_effect,
@@ -121,6 +123,25 @@ def test_a_study_that_has_just_begun(tmp_path, invented):
     )
     page = write_study_report(only_real, resamples=FEW).read_text(encoding="utf-8")
     assert "Nothing can be said yet" in page and "need two combinations" in page
+
+
+def test_patients_that_only_real_models_are_trained_with(tmp_path, invented):
+    """Trainings that say what more real patients gain would be shown as missing."""
+    study = invented.write_study(
+        tmp_path, invented.no_effect, models=invented.MODELS[:1], combinations=(("a", 5),), seeds=1
+    )
+    page = write_study_report(study, resamples=FEW).read_text(encoding="utf-8")
+    assert "no model adds any to these" in page and "finished yet" not in page
+
+
+def test_many_lines_can_be_told_apart(tmp_path, invented):
+    """More real patients would look like the first synthetic model."""
+    models = [invented.MODELS[0], *({**invented.MODELS[1], "name": f"model {number}"} for number in range(14))]
+    study = invented.write_study(tmp_path, invented.no_effect, models=models, combinations=(("a", 5),), seeds=1)
+    cells = analyse(study, resamples=FEW).cells
+    (axes,) = gains_figure(cells, order=lines(cells), places=amounts(cells)).axes
+    drawn = [container.lines[0] for container in axes.containers]
+    assert len({(line.get_color(), line.get_marker(), line.get_markerfacecolor()) for line in drawn}) == 14
 
 
 def test_names_are_escaped(tmp_path, invented):
