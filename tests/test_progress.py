@@ -23,8 +23,10 @@ def test_stages_are_one_whole(before, own, after, total):
     assert told[3] == (before + own + after, before + own + after, "b")
 
 
-def test_a_stage_that_tells_no_total_stays_without():
-    """A division by zero would end a training."""
+def test_a_stage_that_knows_no_total_yet_stands_at_its_beginning():
+    """A division by zero would end a training, or the bar would go back."""
     told = []
-    stage(lambda *words: told.append(words), 5, 5, 5)(0, 0, "a note")
-    assert told == [(0, 0, "a note")]
+    named = stage(lambda *words: told.append(words), 5, 5, 5, "masks")
+    named(0, 0, "a note")
+    named(1, 1, "")
+    assert told == [(5, 15, "masks, a note"), (10, 15, "masks")]

@@ -24,7 +24,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, sha256_json, write_json
-from synthmed.progress import Progress, silent
+from synthmed.progress import Progress, silent, stage
 from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
 from synthmed.segmentation.choice import judge_hash
 from synthmed.segmentation.on_the_fly import GeneratedSlices
@@ -33,6 +33,8 @@ from synthmed.segmentation.store_scores import StoreScoring, kept_scores, patien
 from synthmed.segmentation.train import synthetic_record, train
 
 RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0)
+SEARCH_TRAININGS = (len(RATIOS) + 2) / 2
+"""What a search takes at most, in trainings of full length: half as long ones at each ratio, and of two once more."""
 RECORD = "ratio.json"
 FEWEST_PATIENTS = 2
 
@@ -219,16 +221,14 @@ class _Search:
             }
         )
 
-        def within(done: int, total: int, note: str) -> None:
-            self.report(self.done * self.steps + done, self.planned * self.steps, f"{name}: {note}")
-
+        before, left = self.done * self.steps, (self.planned - self.done - 1) * self.steps
         run = train(
             self.store,
             self.folder / name,
             options,
             synthetic=self.synthetic if ratio else None,
             resume=True,
-            progress=within,
+            progress=stage(self.report, before, self.steps, left, name),
         )
         if not run.finished:
             raise SearchStopped(f"stopped in the search of a ratio; {self.folder} is saved: go on with --resume")

@@ -13,7 +13,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import check_resumable
-from synthmed.progress import Progress, silent
+from synthmed.progress import Progress, silent, stage
 from synthmed.segmentation.score import Scores
 from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
 
@@ -21,13 +21,13 @@ Result = TypeVar("Result")
 
 # Seconds of each step on two idle cores, for the time left: only their proportions matter.
 WEIGHTS = {
-    "phantom": 5.0,
-    "prepare": 2.0,
-    "generator": 160.0,
-    "generate": 12.0,
-    "U-Net, real slices": 35.0,
-    "U-Net, blended": 35.0,
-    "scores": 12.0,
+    "phantom": 5,
+    "prepare": 2,
+    "generator": 160,
+    "generate": 12,
+    "U-Net, real slices": 35,
+    "U-Net, blended": 35,
+    "scores": 12,
 }
 
 
@@ -65,20 +65,16 @@ class _Story:
     def __init__(self, report: Progress):
         self.report = report
         self.seconds: dict[str, float] = {}
-        self._before = 0.0
 
     def step(self, name: str, work: Callable[[Progress], Result]) -> Result:
         """Do one step of `WEIGHTS`."""
         start = time.monotonic()
-        self._tell(name, 0, 1, "")
-        result = work(lambda done, total, note: self._tell(name, done, total, note))
+        before, own = sum(WEIGHTS[one] for one in self.seconds), WEIGHTS[name]
+        tell = stage(self.report, before, own, sum(WEIGHTS.values()) - before - own, name)
+        tell(0, 1, "")
+        result = work(tell)
         self.seconds[name] = time.monotonic() - start
-        self._before += WEIGHTS[name]
         return result
-
-    def _tell(self, name: str, done: int, total: int, note: str) -> None:
-        here = WEIGHTS[name] * min(done / total, 1.0) if total else 0.0
-        self.report(round(self._before + here), round(sum(WEIGHTS.values())), f"{name}, {note}" if note else name)
 
 
 def run_demo(

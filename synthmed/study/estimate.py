@@ -11,7 +11,7 @@ import numpy as np
 from synthmed.data.inspect import fingerprint, refuse_problems
 from synthmed.data.orientation import VIEWS, turn_shape
 from synthmed.data.plan import PlanOptions, explain_plan
-from synthmed.segmentation.auto_ratio import RATIOS
+from synthmed.segmentation.auto_ratio import SEARCH_TRAININGS
 from synthmed.study.config import Configuration
 from synthmed.study.grid import Grid, Task
 from synthmed.study.sources import Source
@@ -169,8 +169,7 @@ class _Costs:
         engine = self._engine({"variant": "base", "kimg": 1.0, "batch": 8}, shape)
         rate = engine["gflop_a_step"] * 1e9 * engine["images_a_second"] / 8
         scored = len(shape.indices(self.configuration.scoring.split)) if task.kind == "trial" else 0
-        # Half as long trainings at each ratio, and of two once more.
-        searched = (len(RATIOS) + 2) / 2 if task.identity.get("recipe", {}).get("ratio") == "auto" else 0
+        searched = SEARCH_TRAININGS if task.identity.get("recipe", {}).get("ratio") == "auto" else 0
         passes = BACKWARD * (1 + searched) * options["steps"] * options["batch"] + scored
         # What prediction uses; checkpoints go when the training is finished.
         return flops * passes / rate, 4.0 * weights

@@ -29,8 +29,6 @@ CONTENT = {"store": "store", "generator": "run", "slices": "set", "judge": "unet
 """What a task of each kind makes in its folder."""
 SEARCH = "search"
 """Beside a trial's U-Net, the short trainings of `ratio: auto` until it is finished."""
-SEARCHED = 3500
-"""What a search of the ratio counts for in the progress of a trial whose training counts for 1000."""
 
 
 def make(folder: StudyFolder, task: Task, report: Progress) -> None:
@@ -143,6 +141,7 @@ def _judge(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
 
 
 def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict[str, Any]:
+    from synthmed.segmentation.auto_ratio import SEARCH_TRAININGS
     from synthmed.segmentation.store_scores import StoreScoring, kept_scores
 
     store = _open_store(folder, task)
@@ -157,9 +156,10 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     found: dict[str, Any] = {}
     if recipe.ratio == "auto":
         assert synthetic is not None, "checked by the configuration"
-        found = _search(store, out.parent / SEARCH, options, synthetic, stage(report, 0, SEARCHED, 1000))
+        search = round(1000 * SEARCH_TRAININGS)
+        found = _search(store, out.parent / SEARCH, options, synthetic, stage(report, 0, search, 1000))
         options |= found["options"]
-        report = stage(report, SEARCHED, 1000, 0)
+        report = stage(report, search, 1000, 0)
     else:
         options["ratio"] = blended_ratio(store, recipe, len(synthetic)) if synthetic is not None else 0.0
     made = _train(store, out, options, synthetic, report)

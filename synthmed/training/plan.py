@@ -121,7 +121,7 @@ def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Prog
     with run.lock() if devices.chief else nullcontext():
         if plan.mask is not None:
             first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
-            of_masks = _named(stage(report, 0, first, second), "mask generator")
+            of_masks = stage(report, 0, first, second, "mask generator")
             if not _execute(plan.mask, devices, resume=resume, report=of_masks):
                 return False
             report = stage(report, first, second, 0)
@@ -237,7 +237,3 @@ def _adopt_mask_generator(run: Run, source: Run) -> None:
     save_checkpoint(run.mask_generator / "checkpoints", average, checkpoint.state, keep=1)
     # Written last: the presence of run.json says that the copy is complete.
     Run.create(run.mask_generator, source.options, source.data, adopted=True)
-
-
-def _named(progress: Progress, name: str) -> Progress:
-    return lambda done, total, note: progress(done, total, f"{name}, {note}")
