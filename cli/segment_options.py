@@ -19,8 +19,9 @@ filter_with_option = click.option(
 )
 mirror_option = click.option(
     "--mirror",
-    type=click.Choice(["none", "columns", "rows", "both"]),
-    help="Mirror half of the slices along these in training, where sides do not matter.  [default: none]",
+    type=click.Choice(["auto", "none", "columns", "rows", "both"]),
+    help="Mirror half of the slices along these in training; auto: where a mirrored slice looks like one of another "
+    "training patient.  [default: auto]",
 )
 
 

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from synthmed.segmentation.schedule import Blending
 
 RUNS = Path("runs")
+MIRRORED = {
+    "none": "not mirrored",
+    "rows": "mirrored along rows",
+    "columns": "mirrored along columns",
+    "both": "mirrored along rows and columns",
+}
 FOLDER = click.Path(path_type=Path)
 
 
@@ -211,6 +217,7 @@ def _with_best_ratio(
 
 
 def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
+    from synthmed.segmentation.augment import mirrored
     from synthmed.segmentation.train import unseen_cases
 
     record, lines = run.record, run.read_log()
@@ -219,8 +226,10 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
     validation = next((line["validation"] for line in reversed(lines) if "validation" in line), None)
     seconds = next((line["seconds"] for line in reversed(lines) if "seconds" in line), None)
     unseen = unseen_cases(run)
+    flips = mirrored(record.options.augmentation)
     if as_json:
-        emit_json({"run": str(run.path), "validation": validation, "seconds": seconds, "unseen_cases": unseen})
+        told = {"run": str(run.path), "validation": validation, "seconds": seconds, "unseen_cases": unseen}
+        emit_json(told | {"mirrored": flips})
         return
     screen = console()
     real, synthetic = record.batch_parts
@@ -228,7 +237,7 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
     early = f" (of {record.options.steps}: the validation no longer gained)" if steps < record.options.steps else ""
     screen.print(
         f"{run.path}: {steps} steps{early} of {real} real and {synthetic} synthetic slices, "
-        f"{len(record.training_patients)} training cases, {seconds:.0f} s"
+        f"{MIRRORED[flips]}, {len(record.training_patients)} training cases, {seconds:.0f} s"
     )
     if validation and validation["dice"] is not None:
         classes = ", ".join(

@@ -3,7 +3,7 @@
 Every random number follows from (seed, step), so that a resumed training sees what an undisturbed one would have seen.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ from synthmed.segmentation.warp import move
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+Mirror = Flips | Literal["auto"]
 
 
 class Augmentation(BaseModel):
@@ -28,7 +31,8 @@ class Augmentation(BaseModel):
         scale: Largest relative change of size, either way: 0.2 draws factors from 1 / 1.2 to 1.2.
         stretch: The same for the ratio of the two axes.
         translation: Largest shift, as a share of the side.
-        flip_rows: Whether to mirror along the rows in half of the slices; off, since anatomy has sides.
+        flip_rows: Whether to mirror along the rows in half of the slices. None: where mirrored training slices look
+            like those of other patients, see `synthmed.segmentation.symmetry`; a run's record says what was found.
         flip_columns: The same along the columns.
         elastic: Probability of an elastic deformation, drawn by itself and resampled together with `geometry`.
         displacement: Largest standard deviation of that deformation, as a share of the side.
@@ -51,8 +55,8 @@ class Augmentation(BaseModel):
     scale: float = Field(0.2, ge=0)
     stretch: float = Field(0.1, ge=0)
     translation: float = Field(0.06, ge=0, le=1)
-    flip_rows: bool = False
-    flip_columns: bool = False
+    flip_rows: bool | None = None
+    flip_columns: bool | None = None
     elastic: float = Field(0.2, ge=0, le=1)
     displacement: float = Field(0.03, ge=0)
     sharpness: float = Field(0.15, ge=0, le=1)
@@ -66,17 +70,25 @@ class Augmentation(BaseModel):
     noise: float = Field(0.15, ge=0)
 
 
-def with_mirror(mirror: Flips | None, begun: Augmentation | None = None) -> Augmentation | None:
+def with_mirror(mirror: Mirror | None, begun: Augmentation | None = None) -> Augmentation | None:
     """Return an augmentation that mirrors slices as told, or None where nothing is told.
 
     Args:
-        mirror: Along what; None for what `begun` has.
+        mirror: Along what, or "auto" to let the training patients decide; None for what `begun` has.
         begun: What all else is taken from; None for the defaults.
     """
     if mirror is None:
         return begun
     flips = {"flip_rows": mirror in ("rows", "both"), "flip_columns": mirror in ("columns", "both")}
-    return (begun or Augmentation()).model_copy(update=flips)
+    undecided = dict.fromkeys(flips, None)
+    return (begun or Augmentation()).model_copy(update=undecided if mirror == "auto" else flips)
+
+
+def mirrored(augmentation: Augmentation) -> Flips:
+    """Return along what slices are mirrored."""
+    if augmentation.flip_rows and augmentation.flip_columns:
+        return "both"
+    return "rows" if augmentation.flip_rows else "columns" if augmentation.flip_columns else "none"
 
 
 def augment(

@@ -20,6 +20,7 @@ from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.run import RunRecord, SegmentationRun, SyntheticRecord
 from synthmed.segmentation.schedule import Schedule
+from synthmed.segmentation.symmetry import decided
 
 
 def train(
@@ -144,6 +145,7 @@ def _record(
             "keep": keep,
             "validate_every": options.validate_every or max(1, math.ceil(options.steps / 5)),
             "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
+            "augmentation": decided(options.augmentation, store, cases),
         }
     )
     return RunRecord(

@@ -66,8 +66,8 @@ def _transforms(count: "tf.Tensor", size: tuple[int, int], draws: Draws, options
     stretch = draws.factor([count], options.stretch) ** (moved / 2.0)
     shift_x = draws.uniform([count], -1.0, 1.0) * options.translation * width * moved
     shift_y = draws.uniform([count], -1.0, 1.0) * options.translation * height * moved
-    mirror_x = _signs(draws.uniform([count]), options.flip_columns)
-    mirror_y = _signs(draws.uniform([count]), options.flip_rows)
+    mirror_x = _signs(draws.uniform([count]), bool(options.flip_columns))
+    mirror_y = _signs(draws.uniform([count]), bool(options.flip_rows))
     along_x, along_y = mirror_x * scale * stretch, mirror_y * scale / stretch
     cos, sin = tf.cos(angle), tf.sin(angle)
     a, b = cos * along_x, -sin * along_y

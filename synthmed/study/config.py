@@ -15,7 +15,9 @@ from synthmed.study.model import Count, Model, Part, as_list, in_words
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
 
 _SET_BY_THE_MODEL = ("seed", "ratio", "train_patients", "augmentation", "blending")
-NO_AUGMENTATION = Augmentation(geometry=0.0, elastic=0.0, sharpness=0.0, intensity=0.0)
+NO_AUGMENTATION = Augmentation(
+    geometry=0.0, elastic=0.0, sharpness=0.0, intensity=0.0, flip_rows=False, flip_columns=False
+)
 
 
 def _as_seeds(value: Any) -> Any:

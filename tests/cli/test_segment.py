@@ -40,10 +40,11 @@ def test_train_predict_score(folder, tmp_path, monkeypatch, capsys, eager):
     monkeypatch.chdir(folder)
     code, out, err = call(capsys, "train", "--mirror", "both", *QUICK)
     assert (code, "validation Dice" in out) == (0, True), err
-    assert "runs/00000-unet" in out
+    assert "runs/00000-unet" in out and "mirrored along rows and columns" in out
     code, out, _ = call(capsys, "train", "--out", "runs/00000-unet", "--resume", "--json")
     assert code == 0
     assert json.loads(out)["validation"]["cases"] == 1
+    assert json.loads(out)["mirrored"] == "both"
     predicted = tmp_path / "predicted"
     code, out, err = call(capsys, "predict", "--model", "runs/00000-unet", "store", "--out", predicted)
     assert (code, len(list(predicted.iterdir()))) == (0, 1), err

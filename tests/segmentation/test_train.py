@@ -8,12 +8,14 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.models.unet import UNet
+from synthmed.segmentation.augment import mirrored
 from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.loop import TrainingLoop
 from synthmed.segmentation.losses import frequency_weights
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.predict import predict
 from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.symmetry import LIKE_OTHERS, symmetry
 from synthmed.segmentation.train import train, training_cases, unseen_cases
 
 TINY = {"steps": 7, "batch": 4, "width": 4, "levels": 2, "log_every": 3, "precision": "float32", "validate_every": 5}
@@ -190,6 +192,18 @@ def test_a_slice_that_is_offered_often_is_one_slice_to_the_width(store, tmp_path
     monkeypatch.setattr(store, "training_indices", lambda *_, **__: np.concatenate([numbers, numbers]))
     train(store, tmp_path / "run", options)
     assert counted == [len(np.unique(numbers))]
+
+
+def test_mirroring_is_found_out_by_the_training_patients_and_recorded(store, tmp_path, eager):
+    """A user could not tell from a run whether its slices were mirrored, nor predict with mirrored ones."""
+    options = check_options({**TINY, "steps": 1})
+    run = train(store, tmp_path / "run", options)
+    found = symmetry(store, store.cases("train"))
+    flips = run.record.options.augmentation
+    assert (flips.flip_rows, flips.flip_columns) == (found.rows <= LIKE_OTHERS, found.columns <= LIKE_OTHERS)
+    train(store, tmp_path / "run", options, resume=True)
+    one = train(store, tmp_path / "one", options.model_copy(update={"train_patients": 1}))
+    assert mirrored(one.record.options.augmentation) == "none"
 
 
 def test_class_weights_come_from_the_training_patients_alone(store, tmp_path, eager):
