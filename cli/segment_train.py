@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from synthmed.segmentation.schedule import Blending
 
 RUNS = Path("runs")
-MIRRORED = {
-    "none": "not mirrored",
-    "rows": "mirrored along rows",
-    "columns": "mirrored along columns",
-    "both": "mirrored along rows and columns",
-}
 FOLDER = click.Path(path_type=Path)
 
 
@@ -237,7 +231,7 @@ def _render_training(run: "SegmentationRun", *, as_json: bool) -> None:
     early = f" (of {record.options.steps}: the validation no longer gained)" if steps < record.options.steps else ""
     screen.print(
         f"{run.path}: {steps} steps{early} of {real} real and {synthetic} synthetic slices, "
-        f"{MIRRORED[flips]}, {len(record.training_patients)} training cases, {seconds:.0f} s"
+        f"--mirror {flips}, {len(record.training_patients)} training cases, {seconds:.0f} s"
     )
     if validation and validation["dice"] is not None:
         classes = ", ".join(

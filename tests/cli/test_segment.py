@@ -40,7 +40,7 @@ def test_train_predict_score(folder, tmp_path, monkeypatch, capsys, eager):
     monkeypatch.chdir(folder)
     code, out, err = call(capsys, "train", "--mirror", "both", *QUICK)
     assert (code, "validation Dice" in out) == (0, True), err
-    assert "runs/00000-unet" in out and "mirrored along rows and columns" in out
+    assert "runs/00000-unet" in out and "--mirror both" in out
     code, out, _ = call(capsys, "train", "--out", "runs/00000-unet", "--resume", "--json")
     assert code == 0
     assert json.loads(out)["validation"]["cases"] == 1
