@@ -29,6 +29,12 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def thread_count() -> int:
+    """Return the number of threads that TensorFlow divides an operation among: as told, or one for each core."""
+    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else core_count()
+
+
 def resolve_precision(choice: str, *, accelerator: bool = False) -> str:
     """Turn "auto", "float32" or "bfloat16" into a Keras dtype policy.
 
