@@ -83,7 +83,7 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(tmp_path, monkeypatc
     options = type("Options", (), {"strategy": "one", "variant": "cond"})
     plan.execute(
         plan.TrainingPlan(tmp_path, options, None),
-        progress=lambda done, total, note: said.append(note),  # type: ignore
+        progress=lambda done, total, note: said.append(note),
     )
     assert said == [events.MISSING]
 

@@ -154,7 +154,7 @@ corner = st.tuples(st.floats(-5, 25), st.floats(-5, 25))
 @example([[(0.0, 0.0), (0.0, 0.0), (1.0, 1.0)]])
 def test_filling_is_matplotlib_s_even_odd_rule(polygons):
     """Crossing, nested and clipped contours are drawn by people every day."""
-    # On a border the two rules differ. An irrational shift of thousandths keeps every line off the pixels' centres.
+    # On a border the two rules differ. Corners in thousandths, shifted irrationally, keep every line off the centres.
     shift = np.sqrt([2, 3]) * 1e-4
     polygons = [np.round(np.array(corners), 3) + shift for corners in polygons]
     columns, rows = np.meshgrid(np.arange(20), np.arange(18))
