@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 
 from .common import console, parse_size, progress, seed_option
 from .reading import reading_options
@@ -131,12 +131,10 @@ def command(
     if plan_only is None and out is None:
         raise UserError("prepare needs a place for the store: add --out STORE")
     if plan is not None:
-        assert out is not None, "--plan-only is refused beside --plan"
-        _prepare_as_planned(dataset, out, plan)
+        _prepare_as_planned(dataset, present(out, _REFUSED), plan)
         return
     if unlabelled_for is not None:
-        assert out is not None, "--plan-only is refused beside --unlabelled-for"
-        _prepare_unlabelled(dataset, out, unlabelled_for)
+        _prepare_unlabelled(dataset, present(out, _REFUSED), unlabelled_for)
         return
     chosen_size = parse_size(size) if size else None
     chosen_spacing = _parse_spacing(spacing) if spacing else None
@@ -161,10 +159,12 @@ def command(
     if plan_only is not None:
         _write_plan(source, plan_only, common)
         return
-    assert out is not None, "refused above"
     with progress("prepare") as report, _kept_when_interrupted():
-        store = prepare(source, out, **common, progress=report, say=_say)
+        store = prepare(source, present(out, _REFUSED), **common, progress=report, say=_say)
     _show(store)
+
+
+_REFUSED = "prepare refuses to go on without --out"
 
 
 def _write_plan(source: "Dataset", file: Path, common: dict[str, Any]) -> None:
@@ -221,8 +221,7 @@ def _show(store: "Store") -> None:
     from synthmed.data.request import read_request
     from synthmed.data.summary import store_lines
 
-    request = read_request(store.path)
-    assert request is not None, "a store keeps what was asked for"
+    request = present(read_request(store.path), "a store records what it was asked for")
     screen = console()
     for line in store_lines(store, cases_in_dataset=len(request.cases)):
         screen.print(line, soft_wrap=True)

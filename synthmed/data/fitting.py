@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from synthmed.data.foreground import HOUNSFIELD_RANGE, HOUNSFIELD_STEP
 from synthmed.data.inspect import CaseFingerprint
 from synthmed.data.schema import Scaling, Split
-from synthmed.errors import UserError
+from synthmed.errors import UserError, check_leak
 
 SOFT_TISSUE = (-160, 240)
 """The window in which radiologists look at soft tissue (level 40, width 400), HU; no CT window is narrower."""
@@ -20,10 +20,14 @@ DEVIATIONS = (-4.0, 4.0)
 RULES = "auto, percentiles, zscore or window:LOW,HIGH"
 
 
-def assert_training(training: list[CaseFingerprint], split: dict[str, Split]) -> None:
-    """Assert that all of these cases are for training: nothing may be fitted to others."""
+def check_training(training: list[CaseFingerprint], split: dict[str, Split]) -> None:
+    """Check that all of these cases are for training: nothing may be fitted to others.
+
+    Raises:
+        LeakError: If one is not.
+    """
     others = [case.case for case in training if split.get(case.case) != "train"]
-    assert not others, f"fitted to cases that are not for training: {others[:3]}"
+    check_leak(not others, f"{', '.join(others[:3])}: not for training, and nothing may be fitted to them")
 
 
 def parse_rules(texts: Sequence[str], channels: Sequence[str]) -> list[str]:

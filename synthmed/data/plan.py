@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from synthmed.data.fitting import assert_training, fit_scaling, parse_rules
+from synthmed.data.fitting import check_training, fit_scaling, parse_rules
 from synthmed.data.foreground import kept_share, whole_box
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
 from synthmed.data.orientation import AXIS_NAMES, VIEWS, turn_shape
@@ -98,7 +98,7 @@ def explain_plan(
     voxels = np.sum([case.voxels for case in training], axis=0)
     if options.slices != "all" and voxels.any() and not voxels[1:].any():
         raise UserError(f"--slices {options.slices}: no training case shows any class, leave it out")
-    assert_training(training, split)
+    check_training(training, split)
     number, why_axis = _axis(training, options.axis)
     crop, why_crop = _crop(training, options.crop)
     size, spacing, why_size, why_spacing = _frame(fingerprint, training, VIEWS[number], crop, options)

@@ -8,6 +8,7 @@ from synthmed.data.fingerprint import CaseFingerprint
 from synthmed.data.placement import plan_placement
 from synthmed.data.schema import IGNORE, Plan
 from synthmed.data.slicing import PreparedCase
+from synthmed.errors import present
 
 
 def labels_and_counts(
@@ -20,10 +21,10 @@ def labels_and_counts(
     classes = len(plan.label_values)
     if not labelled:
         return np.zeros(prepared.images.shape[:-1], np.uint8), [(0,) * classes] * len(prepared.images)
-    assert prepared.labels is not None, "the fingerprint refuses cases without labels"
+    labels = present(prepared.labels, "the fingerprint refuses cases without labels")
     # Pixels whose class is not known are counted last, and left out.
-    counts = [np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes] for label in prepared.labels]
-    return prepared.labels, [tuple(int(count) for count in line) for line in counts]
+    counts = [np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes] for label in labels]
+    return labels, [tuple(int(count) for count in line) for line in counts]
 
 
 def memory_of(case: CaseFingerprint, plan: Plan) -> int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.evaluation.adherence import Agreement, Segmenter, adherence_section, agreement
 from synthmed.evaluation.features import FeatureSpace, OfflineFeatures, RememberedFeatures
 from synthmed.evaluation.fidelity import FidelityPlots, fidelity_sections
@@ -161,8 +161,8 @@ def _models(synthetic: SyntheticSet) -> tuple[str, ...]:
 
 
 def _fidelity(store: Store, material: _Material, space: FeatureSpace, seed: int) -> tuple[list[Section], FidelityPlots]:
-    drawn, training, held_out = material.drawn.images, material.training.images, material.held_out.images
-    assert drawn is not None and training is not None and held_out is not None
+    parts = material.drawn, material.training, material.held_out
+    drawn, training, held_out = (present(part.images, "fidelity is asked of sets with images") for part in parts)
     return fidelity_sections(
         drawn,
         training,

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from synthmed.errors import present
 from synthmed.evaluation.figures import Estimate, Figure, Section
 from synthmed.evaluation.result import About
 
@@ -66,19 +67,19 @@ def _distance_in_words(figures: list[Figure]) -> str:
         every = "The figure is not" if count == 1 else f"None of the {count} figures is"
         return f"{every} worse than what real slices of other patients get, as far as the intervals tell."
     furthest = max(worse, key=_excess)
-    assert furthest.floor is not None
+    real = present(furthest.floor, "a figure without one is not worse than it")
     told = "The figure is" if count == 1 else f"{len(worse)} of {count} figures are"
     return (
         f"{told} worse than what real slices of other patients get; furthest off is {furthest.label}, "
-        f"{furthest.estimate.value:.3g} where real slices get {furthest.floor.value:.3g}."
+        f"{furthest.estimate.value:.3g} where real slices get {real.value:.3g}."
     )
 
 
 def _excess(figure: Figure) -> float:
     """Return how far a figure is from its floor in half-widths of the two intervals."""
-    assert figure.floor is not None
-    (low, high), (least, most) = _ends(figure.estimate), _ends(figure.floor)
-    gap = abs(figure.estimate.value - figure.floor.value)
+    real = present(figure.floor, "a figure without one is not worse than it")
+    (low, high), (least, most) = _ends(figure.estimate), _ends(real)
+    gap = abs(figure.estimate.value - real.value)
     return gap / max((high - low + most - least) / 2, 1e-9)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from synthmed.data.store import Store
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.generation.drawing import Conditions
 from synthmed.generation.required import Requirement
 from synthmed.generation.sampler import KerasSampler, Sampler
@@ -65,10 +65,8 @@ class DeformedMasks:
             label = deformed(self.store.labels(np.array([index]))[0], rng)
             if self.required is None or self.required.met(label):
                 return label, index
-        assert self.required is not None
-        raise UserError(
-            f"deforming moved {self.required.phrase} out of the slice {MOST_TRIES} times: use --masks generated"
-        )
+        required = present(self.required, "every map is right where nothing is required")
+        raise UserError(f"deforming moved {required.phrase} out of the slice {MOST_TRIES} times: use --masks generated")
 
 
 def deformed(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

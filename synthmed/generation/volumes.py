@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.generation.drawing import Drawn
 from synthmed.generation.required import Requirement, retry_seeds
 from synthmed.generation.sampler import Sampler, Told
@@ -77,8 +77,7 @@ class VolumeDrawing:
 
     def _volume(self, seed: int) -> Drawn:
         template = _template_number(seed, self.sampler.info)
-        slices = self.sampler.info.templates[template].slices
-        assert slices is not None, "check_volumes refuses templates without"
+        slices = present(self.sampler.info.templates[template].slices, "check_volumes refuses templates without")
         told = told_along(seed, slices, self.sampler.info, () if self.required is None else self.required.classes)
         samples = self.sampler.sample(np.full(slices, seed, np.int64), self.psi, None, told)
         return Drawn(samples.images, samples.labels, template, {"mask_source": "generated", "slices": slices})

@@ -87,10 +87,9 @@ class NnUnetWriter:
 
     def add(self, item: Item) -> None:
         """Write one case."""
-        channels = 0 if item.image is None else item.image.shape[-1]
-        for channel in range(channels):
-            assert item.image is not None
-            source = as_stored(source_units(item.image[..., channel], item.template, channel), item.template, channel)
+        channels = () if item.image is None else tuple(np.moveaxis(item.image, -1, 0))
+        for channel, values in enumerate(channels):
+            source = as_stored(source_units(values, item.template, channel), item.template, channel)
             _write_nifti(self.folder / "imagesTr" / f"{item.case}_{channel:04d}.nii.gz", source, item.template)
         _write_nifti(self.folder / "labelsTr" / f"{item.case}.nii.gz", item.label, item.template)
         _write_json(self.folder / "sidecars" / f"{item.case}.json", {**item.sidecar, "format": "nnunet"})

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from synthmed.errors import present
 from synthmed.models.deep_supervision import DeepSupervision, supervised_levels
 from synthmed.models.unet import UNet
 from synthmed.segmentation.losses import cross_entropy, deep_loss, soft_dice
@@ -39,8 +40,7 @@ class SegmentationEngine:
         class_weights: tuple[float, ...] | None = None,
     ):
         keras.utils.set_random_seed(options.seed)
-        width, levels = options.width, options.levels
-        assert width is not None and levels is not None, "resolved before the run was made"
+        width, levels = present(options.width, "options are resolved"), present(options.levels, "options are resolved")
         channels *= 2 * options.context + 1
         self.options = options
         self.class_weights = class_weights

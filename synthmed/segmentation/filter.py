@@ -10,7 +10,7 @@ import numpy as np
 from synthmed.data.schema import IGNORE, CaseRecord
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import UserError, check_leak
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
 from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.segmentation.metrics import dice
@@ -23,6 +23,7 @@ QUANTILE = 0.01
 MOST_REFERENCES = 4000
 """Training slices that distances are measured to at most; of more, every second or third is taken, and so on."""
 _BLOCK = 256
+_TRAINING_ALONE = "a filter may look at training cases alone"
 
 
 class TrainingSlices:
@@ -34,7 +35,7 @@ class TrainingSlices:
     """
 
     def __init__(self, store: Store, cases: list[CaseRecord]):
-        assert all(case.split == "train" for case in cases), "a filter may look at training cases alone"
+        check_leak(all(case.split == "train" for case in cases), _TRAINING_ALONE)
         self._store = store
         self.hashes = {case.hash for case in cases}
         self.numbers = np.unique(store.training_indices(cases))
@@ -50,7 +51,7 @@ class TrainingSlices:
         return self._store.labels(self._checked(numbers))
 
     def _checked(self, numbers: np.ndarray) -> np.ndarray:
-        assert np.isin(numbers, self.numbers).all(), "a filter may look at training cases alone"
+        check_leak(bool(np.isin(numbers, self.numbers).all()), _TRAINING_ALONE)
         return numbers
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.progress import Progress
 from synthmed.segmentation.blend import SyntheticSlices, blended_batches
 from synthmed.segmentation.context import ContextSlices
@@ -132,8 +132,7 @@ class TrainingLoop:
         at_end = self.step == options.steps
         if self.step % options.log_every == 0 or at_end:
             self._log_window()
-        assert options.validate_every is not None, "resolved before the run was made"
-        if self.step % options.validate_every == 0 or at_end:
+        if self.step % present(options.validate_every, "options are resolved") == 0 or at_end:
             self._validate()
             if self._complete() and not at_end:
                 if self.window:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from synthmed.errors import present
 from synthmed.generation.sampler import Sampler
 from synthmed.generation.seeds import item_seeds
 
@@ -57,8 +58,8 @@ class GeneratedSlices:
     def draw(self, seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return images float32 `[n, H, W, C]` in [-1, 1] and labels uint8 `[n, H, W]` of items `start:stop`."""
         samples = self.sampler.sample(item_seeds(seed, start, stop), self.psi)
-        assert samples.images is not None, "checked before the training: the generator draws images"
-        return np.clip(samples.images, -1.0, 1.0), samples.labels
+        images = present(samples.images, "a generator without images is refused before the training")
+        return np.clip(images, -1.0, 1.0), samples.labels
 
     def reader(self, seed: int) -> "SliceReader":
         """Return a reader of the items of a base seed; `close` ends it."""

@@ -31,12 +31,13 @@ class FlippedPredictor:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return class probabilities, float32 `[n, H, W, K]`, of slices `[n, H, W, C]`."""
         ways = _MIRRORED[self.flips]
-        total: np.ndarray | None = None
-        for axes in ways:
-            found = np.flip(self.predictor(np.ascontiguousarray(np.flip(images, axes))), axes)
-            total = found if total is None else total + found
-        assert total is not None, "there is one way at least"
+        total = self._mirrored(images, ways[0])
+        for axes in ways[1:]:
+            total = total + self._mirrored(images, axes)
         return total / np.float32(len(ways)) if len(ways) > 1 else total
+
+    def _mirrored(self, images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        return np.flip(self.predictor(np.ascontiguousarray(np.flip(images, axes))), axes)
 
 
 def largest_components(labels: np.ndarray) -> np.ndarray:

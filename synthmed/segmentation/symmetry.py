@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 
 from synthmed.data.schema import CaseRecord
 from synthmed.data.store import Store
+from synthmed.errors import check_leak
 from synthmed.segmentation.augment import Augmentation
 
 LIKE_OTHERS = 1.1
@@ -42,7 +43,7 @@ def symmetry(store: Store, cases: list[CaseRecord]) -> Symmetry:
         store: Where the slices are.
         cases: Training cases; those of fewer than two patients tell nothing.
     """
-    assert all(case.split == "train" for case in cases), "what is fitted is fitted on training patients"
+    check_leak(all(case.split == "train" for case in cases), "mirroring may be fitted to training patients alone")
     indices = store.training_indices(cases)
     # Evenly spaced, so that each patient has a share, and the same slices answer every time.
     indices = indices[np.linspace(0, len(indices) - 1, min(len(indices), MOST_COMPARED)).astype(int)]

@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from synthmed.errors import present
 from synthmed.serving.status import invalid
 
 MAX_DEPTH = 300
@@ -138,8 +139,7 @@ class _Parser:
         self.at += 1
         pieces: list[str] = []
         while True:
-            plain = _PLAIN.match(self.body, self.at)
-            assert plain is not None
+            plain = present(_PLAIN.match(self.body, self.at), "the pattern matches nothing, too")
             pieces.append(plain[0].decode("utf-8", "surrogateescape"))
             self.at = plain.end()
             byte = self.body[self.at : self.at + 1]
@@ -226,9 +226,7 @@ class _Parser:
         return match is not None
 
     def _skip(self) -> None:
-        match = _SPACE.match(self.body, self.at)
-        assert match is not None
-        self.at = match.end()
+        self.at = present(_SPACE.match(self.body, self.at), "the pattern matches nothing, too").end()
 
     def _take(self, byte: bytes) -> bool:
         found = self.body.startswith(byte, self.at)

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from synthmed.errors import present
 from synthmed.study.attempt import Outcome, attempt
 from synthmed.study.folder import StudyFolder
 from synthmed.study.grid import Task
@@ -58,10 +59,10 @@ def _once(folder: StudyFolder, task: Task, token: str) -> tuple[Outcome, bool]:
             # Ctrl-C is for the study, which then ends its tasks in order.
             start_new_session=True,
         )
-        assert process.stdin is not None
+        stdin = present(process.stdin, "it is a pipe")
         try:
-            process.stdin.write(json.dumps(asdict(task)).encode())
-            process.stdin.close()
+            stdin.write(json.dumps(asdict(task)).encode())
+            stdin.close()
         except BrokenPipeError:
             pass
         asked = False

@@ -9,7 +9,7 @@ from synthmed.data.readers import Dataset, ReadOptions, read_dataset
 from synthmed.data.request import make_request
 from synthmed.data.schema import Split
 from synthmed.data.split import draw_split, keep_training_patients, read_split
-from synthmed.errors import UserError
+from synthmed.errors import UserError, check_leak, present
 from synthmed.files import read_json, sha256_file, sha256_json, write_json
 from synthmed.study.config import Configuration, DataSet, Phantom
 from synthmed.study.folder import StudyFolder
@@ -98,7 +98,7 @@ def _opened(one: DataSet, folder: StudyFolder, *, hashing: bool) -> Source:
     path = one.path
     if one.phantom is not None:
         path = _phantom(one.phantom, folder.phantoms)
-    assert path is not None, "checked by the configuration"
+    path = present(path, "the configuration asks for a folder or a phantom")
     if not path.is_dir():
         raise UserError(
             f"data set {one.name}: the folder {path} is not there (any more): put it back, or name where it is with "
@@ -192,7 +192,8 @@ def _check_draws(source: Source, numbers: tuple[int, ...], draws: int) -> None:
                 )
     for draw in range(draws):
         chosen = [_chosen(source, number, draw) for number in sorted(numbers)]
-        assert all(small <= large for small, large in zip(chosen, chosen[1:], strict=False)), "draws are not nested"
+        nested = all(small <= large for small, large in zip(chosen, chosen[1:], strict=False))
+        check_leak(nested, f"data set {name}: the draws of fewer patients are not part of those of more")
 
 
 def _chosen(source: Source, patients: int, draw: int) -> frozenset[str]:

@@ -14,7 +14,7 @@ from synthmed.data.prepare import prepare
 from synthmed.data.readers import ReadOptions, read_dataset
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import InvariantError, UserError, check_leak, present
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, stage
 from synthmed.segmentation.run import CHECKPOINTS
@@ -78,8 +78,8 @@ def _store(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     reading = ReadOptions(patient_pattern=one.patient_pattern)
     store = prepare(dataset, out, split=split, seed=one.seed, options=options, reading=reading, progress=report)
     found = {case.case: case.split for case in store.cases()}
-    assert found == task.how["split"], "the store holds other patients than this draw"
-    assert not set(store.training_hashes) & store.held_out_hashes, "a training case is held out, too"
+    check_leak(found == task.how["split"], f"{out} holds other patients than this draw")
+    check_leak(not set(store.training_hashes) & store.held_out_hashes, f"{out}: a training case is held out, too")
     return {"training_patients": store.training_hashes, "slices_a_patient": slices_a_patient(store)}
 
 
@@ -99,7 +99,8 @@ def _generator(folder: StudyFolder, task: Task, out: Path, report: Progress) -> 
         raise Stopped
     run = Run.open(out)
     runs = [run] + ([Run.open(run.mask_generator)] if plan.mask is not None else [])
-    assert all(one.data.training_patients == store.training_hashes for one in runs), "fitted to other patients"
+    fitted = all(one.data.training_patients == store.training_hashes for one in runs)
+    check_leak(fitted, f"{out} is fitted to other patients than this draw's")
     # The clock of a training goes on where it was stopped; the time of this process alone would not.
     seconds = sum(float(one.last_arrays()[0].state["seconds"]) for one in runs)
     return {"training_patients": run.data.training_patients, "seconds": round(seconds, 1)}
@@ -110,8 +111,7 @@ def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dic
     from synthmed.generation.locate import open_sampler
 
     store = _open_store(folder, task)
-    digest = task.of("generator")
-    assert digest is not None
+    digest = present(task.of("generator"), "slices need one")
     # A set appears whole or not at all: what a killed process left of it is of no use.
     shutil.rmtree(out.parent, ignore_errors=True)
     identity = task.identity
@@ -128,7 +128,8 @@ def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dic
         masks=masks,
         progress=report,
     )
-    assert SyntheticSet.open(out).training_hashes == set(store.training_hashes), "drawn from other patients"
+    same = SyntheticSet.open(out).training_hashes == set(store.training_hashes)
+    check_leak(same, f"{out} is drawn from other patients than this draw's")
     return {"slices": count}
 
 
@@ -155,9 +156,9 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     options = {**identity["options"], "seed": identity["seed"], "blending": blending}
     found: dict[str, Any] = {}
     if recipe.ratio == "auto":
-        assert synthetic is not None, "checked by the configuration"
         search = round(1000 * SEARCH_TRAININGS)
-        found = _search(store, out.parent / SEARCH, options, synthetic, stage(report, 0, search, 1000))
+        drawn = present(synthetic, "the configuration refuses a search without synthetic slices")
+        found = _search(store, out.parent / SEARCH, options, drawn, stage(report, 0, search, 1000))
         options |= found["options"]
         report = stage(report, search, 1000, 0)
     else:
@@ -195,10 +196,9 @@ def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, repo
     if not run.finished:
         raise Stopped
     record = run.record
-    assert list(record.training_patients) == store.training_hashes, "trained on other patients"
-    assert record.synthetic is None or set(record.synthetic.training_patients) == synthetic.training_hashes, (
-        "blended with slices of another generator"
-    )
+    check_leak(list(record.training_patients) == store.training_hashes, f"{out} is trained on other patients")
+    own = record.synthetic is None or set(record.synthetic.training_patients) == synthetic.training_hashes
+    check_leak(own, f"{out} is blended with slices of another generator")
     return {"training_patients": list(record.training_patients), "seconds": _seconds(run), "run": run}
 
 
@@ -237,13 +237,11 @@ def _added(folder: StudyFolder, task: Task, store: Store) -> SyntheticSet | None
     if digest is not None:
         drawn = folder.of("slices", digest)
         whole, taught = SyntheticSet.open(drawn / CONTENT["slices"]), _taught(folder, drawn)
-        assert whole.training_hashes == set(taught.training_hashes), "drawn by another generator"
-        assert not whole.training_hashes & store.held_out_hashes, "drawn by a generator that knows held-out patients"
-        shared = whole.training_hashes & set(store.training_hashes)
-        others = task.how["cell"]["model"]["other_patients"]
-        assert not shared if others else whole.training_hashes == set(store.training_hashes), (
-            "drawn from other patients"
-        )
+        known, own = whole.training_hashes, set(store.training_hashes)
+        check_leak(known == set(taught.training_hashes), f"{drawn} is drawn by another generator")
+        check_leak(not known & store.held_out_hashes, f"{drawn} is drawn by a generator that knows held-out patients")
+        apart = not known & own if task.how["cell"]["model"]["other_patients"] else known == own
+        check_leak(apart, f"{drawn} is drawn from other patients than this model's")
         return whole.subset(np.arange(slice_count(taught, added)))
     if not added:
         return None
@@ -277,15 +275,14 @@ def blended_ratio(store: Store, recipe: Recipe, slices: int) -> float:
         slices: How many synthetic ones there are, before any are filtered out.
     """
     if recipe.ratio is not None:
-        assert recipe.ratio != "auto", "found by a search"
+        if recipe.ratio == "auto":
+            raise InvariantError("a search finds this ratio")
         return recipe.ratio
     return math.ceil(slices * recipe.filter) / len(store.training_indices())
 
 
 def _open_store(folder: StudyFolder, task: Task) -> Store:
-    digest = task.of("store")
-    assert digest is not None
-    path = folder.of("store", digest)
+    path = folder.of("store", present(task.of("store"), "every task but a store's own needs one"))
     store = Store.open(path / CONTENT["store"])
     if store.training_hashes != read_json(path / DONE)["training_patients"]:
         raise UserError(f"{path} holds other patients than when it was made: remove the folder and run the study again")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from synthmed.backend import backend_name
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.training.cluster import Cluster, tells_of_a_loss
 from synthmed.training.options import TrainOptions
 from synthmed.training.sharing import local_devices
@@ -176,9 +176,9 @@ class Devices:
 
     def _lost(self, message: str) -> str:
         """Say which worker is gone, where the message knows it."""
-        assert self.cluster is not None
+        cluster = present(self.cluster, "workers are lost by a cluster alone")
         found = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", message)
-        others = {self.cluster.place(job, int(task)) for job, task in found} - {self.index}
+        others = {cluster.place(job, int(task)) for job, task in found} - {self.index}
         if self.workers == 2:
             others = {1 - self.index}
         elif "coordination service" in message and not self.chief:

@@ -1,6 +1,7 @@
 """Which engine trains: that of the Keras backend."""
 
 from synthmed.backend import backend_name, check_backend
+from synthmed.errors import InvariantError
 from synthmed.training.devices import Devices
 from synthmed.training.engine import Engine
 from synthmed.training.networks import Networks
@@ -24,7 +25,8 @@ def make_engine(networks: Networks, options: TrainOptions, devices: Devices | No
         from synthmed.training.jax_devices import JaxDevices
         from synthmed.training.jax_engine import JaxEngine
 
-        assert isinstance(devices, JaxDevices)
+        if not isinstance(devices, JaxDevices):
+            raise InvariantError("under JAX, Devices.of returns JaxDevices")
         return JaxEngine(networks, options, devices)
     from synthmed.training.tensorflow_engine import TensorFlowEngine
 

@@ -8,7 +8,7 @@ import numpy as np
 from synthmed.backend import backend_name
 from synthmed.data.store import Store
 from synthmed.data.stream import Batch, ReadAhead, Reader, as_dataset, slice_reader
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ class Feed:
         return parts
 
     def _told_of_unlabelled(self, batch: Batch) -> Batch:
-        assert self.unlabelled is not None
+        unlabelled = present(self.unlabelled, "these are its slices")
         count = len(batch["index"])
         parts = {"image": batch["image"], "label": np.zeros_like(batch["label"])}
         if self.options.position:
-            parts["position"] = self.unlabelled.slice_position[batch["index"]]
+            parts["position"] = unlabelled.slice_position[batch["index"]]
         if self.options.shown:
             parts["shown"] = np.full((count, len(self.store.classes) - 1), UNKNOWN, np.float32)
         parts["labelled"] = np.zeros(count, np.float32)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from synthmed.data.fitting import assert_training, parse_rules
+from synthmed.data.fitting import check_training, parse_rules
 from synthmed.data.foreground import hounsfield_counts
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
 from synthmed.data.plan import PlanOptions, explain_plan
 from synthmed.data.schema import Geometry, Plan, Scaling
-from synthmed.errors import UserError
+from synthmed.errors import LeakError, UserError
 
 
 def _case(name: str, **changes) -> CaseFingerprint:
@@ -71,9 +71,9 @@ def test_nothing_is_fitted_to_held_out_cases(modality):
 
 def test_a_fit_to_others_than_training_cases_stops():
     """A later change could let held-out patients in without anybody noticing."""
-    assert_training([_case("a")], SPLIT)
-    with pytest.raises(AssertionError, match="not for training"):
-        assert_training([_case("a"), _case("c")], SPLIT)
+    check_training([_case("a")], SPLIT)
+    with pytest.raises(LeakError, match="c: not for training"):
+        check_training([_case("a"), _case("c")], SPLIT)
 
 
 def test_the_size_holds_the_largest_case_of_all():

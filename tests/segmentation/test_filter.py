@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import LeakError, UserError
 from synthmed.evaluation.plausibility import MaskRanges
 from synthmed.segmentation import choice as choosing
 from synthmed.segmentation.choice import choose_slices
@@ -118,9 +118,9 @@ def test_nothing_but_the_training_cases_is_looked_at(store, write_synthetic, mon
         monkeypatch.setattr(type(store), name, spy)
     score_samples(SyntheticSet.open(write_synthetic()), store, cases)
     assert looked == allowed
-    with pytest.raises(AssertionError, match="training cases alone"):
+    with pytest.raises(LeakError, match="training cases alone"):
         TrainingSlices(store, cases).images(store.indices("test"))
-    with pytest.raises(AssertionError, match="training cases alone"):
+    with pytest.raises(LeakError, match="training cases alone"):
         TrainingSlices(store, store.cases("val"))
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from synthmed.errors import LeakError
 from synthmed.segmentation.augment import Augmentation, mirrored, with_mirror
 from synthmed.segmentation.symmetry import decided, symmetry
 
@@ -83,5 +84,5 @@ def test_only_training_cases_are_looked_at():
     """A user's test patients would have a say in how the network is trained."""
     store = world((0.2, 0.8), (0.2, 0.8))
     store.training[0].split = "test"
-    with pytest.raises(AssertionError, match="training patients"):
+    with pytest.raises(LeakError, match="training patients"):
         symmetry(store, store.training)

@@ -9,11 +9,12 @@ import numpy as np
 from synthmed.data.dicom.slices import Slice
 from synthmed.data.orientation import LPS_TO_RAS
 from synthmed.data.schema import Geometry, as_matrix
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 
 # Header numbers are decimal texts, often rounded to a few digits.
 _SAME_DIRECTION = 1e-3
 _SAME_LENGTH = 1e-3
+_THERE = "slices without orientation or spacing are refused"
 # Gaps may differ by this share of the usual gap, and by this many mm whatever it is.
 _EVEN, _ROUNDED = 0.05, 0.02
 
@@ -64,18 +65,18 @@ def stack(slices: tuple[Slice, ...], path: Path) -> Stack:
     if len(slices) == 1 and (first.position is None or first.orientation is None):
         return Stack(slices, _flat(first))
     _refuse_mixture(slices, path)
-    assert first.orientation is not None and first.spacing is not None, "_refuse_mixture sees to it"
-    along_columns, along_rows = np.array(first.orientation[:3]), np.array(first.orientation[3:])
+    orientation, spacing = present(first.orientation, _THERE), present(first.spacing, _THERE)
+    along_columns, along_rows = np.array(orientation[:3]), np.array(orientation[3:])
     normal = np.cross(along_columns, along_rows)
     positions = np.array([one.position for one in slices], dtype=np.float64)
     order = np.argsort(positions @ normal, kind="stable")
     ordered = tuple(slices[number] for number in order)
     positions = positions[order]
     _refuse_gaps(ordered, positions @ normal, path)
-    step = _step(positions, normal, first.thickness, min(first.spacing), path)
+    step = _step(positions, normal, first.thickness, min(spacing), path)
     affine = np.eye(4)
-    affine[:3, 0] = along_columns * first.spacing[1]
-    affine[:3, 1] = along_rows * first.spacing[0]
+    affine[:3, 0] = along_columns * spacing[1]
+    affine[:3, 1] = along_rows * spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
     return Stack(ordered, _geometry(ordered, LPS_TO_RAS @ affine))
@@ -162,12 +163,12 @@ def _refuse_mixture(slices: tuple[Slice, ...], path: Path) -> None:
                 f" {example.name}): move the odd ones out"
             )
     first = slices[0]
-    assert first.orientation is not None and first.spacing is not None, "seen to above"
-    columns, rows = np.array(first.orientation[:3]), np.array(first.orientation[3:])
+    orientation, spacing = present(first.orientation, _THERE), present(first.spacing, _THERE)
+    columns, rows = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.array([columns @ columns, rows @ rows])
     if np.abs(lengths - 1).max() > 0.01 or abs(columns @ rows) > 0.01:
         raise UserError(f"{first.path} has an orientation that is no pair of right-angled directions: export it again")
-    if min(first.spacing) <= 0:
+    if min(spacing) <= 0:
         raise UserError(f"{first.path} has a PixelSpacing that is not above 0: export it again")
 
 

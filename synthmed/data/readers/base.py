@@ -9,6 +9,7 @@ import numpy as np
 
 from synthmed.data.schema import Geometry
 from synthmed.data.volumes import Source
+from synthmed.errors import InvariantError
 
 Modality = Literal["CT", "MRI", "picture", "other"]
 """How a channel's intensities are to be understood: HU, no unit, a picture's grey values, or anything else."""
@@ -48,7 +49,8 @@ class CaseFiles:
         for role, own in sources:
             for name, path in own.items():
                 key = name if len(named[name]) == 1 else f"{role}/{name}"
-                assert found.get(key, path) == path, f"two files are called {key}"
+                if found.get(key, path) != path:
+                    raise InvariantError(f"two files are recorded as {key}")
                 found[key] = path
         return found
 

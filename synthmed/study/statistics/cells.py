@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthmed.errors import present
 from synthmed.segmentation.bootstrap import RESAMPLES, Interval, difference, mean_dice
 from synthmed.study.statistics.findings import CellResult, Verdict
 from synthmed.study.statistics.paired import PairedTest, corrected, signed_rank
@@ -158,8 +159,7 @@ def _copies(table: Table, model: Model) -> Model | None:
 
 
 def _test(table: Table, block: Block, model: Model) -> PairedTest | None:
-    baseline = table.baseline(model)
-    assert baseline is not None, "a cell without a baseline has no gain"
+    baseline = present(table.baseline(model), "a cell with a gain has a baseline")
     shared = table.repetitions(block, (model.label, baseline.label))
     return patient_test(*(table.values(block, label, shared) for label in (model.label, baseline.label)))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from synthmed.errors import present
 from synthmed.segmentation.bootstrap import Interval
 from synthmed.study.statistics.cells import ALPHA
 from synthmed.study.statistics.findings import CellResult, PooledResult
@@ -125,8 +126,7 @@ def _amount(cell: CellResult) -> str:
 
 
 def _range(cell: CellResult, *, lost: bool = False) -> str:
-    gain = cell.gain
-    assert gain is not None, "only cells with a verdict are told"
+    gain = present(cell.gain, "only cells with a verdict are described")
     if lost:
         gain = Interval(value=-gain.value, low=-gain.high, high=-gain.low, error=gain.error)
     return span(gain)
