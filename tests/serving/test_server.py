@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -168,6 +169,19 @@ def test_a_damaged_version_does_not_disturb_the_others(models, tmp_path):
     assert [one.state.name for one in manager.statuses("bad")] == ["END"] and len(manager.failures()) == 1
     with pytest.raises(UserError, match="no SavedModel"):
         ModelManager([ModelConfig("bad", tmp_path / "bad")]).load()
+
+
+def test_probes_of_the_containers_pass_on_the_embedded_server(server, tmp_path):
+    """A pod would never be ready: what the probes ask for has to be what a server answers."""
+    script = Path(__file__).parents[2] / "docker" / "ready.sh"
+    if not script.is_file():
+        pytest.skip("needs a checkout")
+    port = str(urlsplit(server.rest_url).port)
+    for names, codes in ((["tiny-cond"], (0, 0)), (["tiny-cond", "unknown"], (1, 0)), (["unknown"], (1, 1))):
+        blocks = "".join(f'config {{ name: "{name}" base_path: "/models/{name}" }}\n' for name in names)
+        (tmp_path / "models.config").write_text(f"model_config_list {{\n{blocks}}}\n", encoding="utf-8")
+        run = [["bash", script, mode, tmp_path / "models.config", port] for mode in ("every", "any")]
+        assert tuple(subprocess.run(one, timeout=60).returncode for one in run) == codes, names
 
 
 def test_models_config_is_read(models, tmp_path):
