@@ -1,7 +1,7 @@
 """YAML that people write: plain values within bounds, the line of each, and one line for what is wrong with them.
 
-The project reads YAML here and nowhere else. A file becomes texts, numbers, truth values, lists and mappings whose keys
-are texts or whole numbers; nothing in it can name a class, and it can neither grow nor nest beyond what a person writes.
+The project reads YAML here and nowhere else. A file becomes texts, numbers, truth values, lists and mappings with keys
+that are texts or whole numbers; it can name no class, and can neither grow nor nest beyond what a person writes.
 """
 
 import math
@@ -18,7 +18,7 @@ from synthmed.errors import UserError
 from synthmed.files import read_text
 
 LARGEST_FILE = 4 << 20
-MOST_VALUES = 500_000
+MOST_VALUES = 200_000
 MOST_CHARACTERS = 16 << 20
 """Values, and characters of their texts, with every alias counted as what it stands for."""
 DEEPEST = 50
@@ -110,8 +110,8 @@ def parse_yaml(text: str, where: str) -> Document:
         for event in yaml.parse(text, Loader=_PARSER):
             reader.take(event)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise UserError(f"{where}, line {line}: not valid YAML ({error.reason}): remove the character") from None
+        number = text.count("\n", 0, error.position) + 1
+        raise UserError(f"{where}, line {number}: not valid YAML ({error.reason}): remove the character") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -156,12 +156,12 @@ class _Reader:
                 self._anchors[event.anchor] = node
             self._add(node)
         elif isinstance(event, yaml.AliasEvent):
-            node = self._anchors.get(event.anchor)
-            if node is None:
+            known = self._anchors.get(str(event.anchor))
+            if known is None:
                 why = "stands in itself" if event.anchor in self._anchors else "is nowhere before"
                 raise self._wrong(line, f"*{event.anchor} refers to what {why}: write it out")
-            self._count(node)
-            self._add(node, line)
+            self._count(known)
+            self._add(known, line)
 
     def _start(self, event: Any, line: int) -> None:
         mapping = isinstance(event, yaml.MappingStartEvent)

@@ -19,7 +19,7 @@ class TrainOptions(BaseModel):
     chosen for two CPU cores.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     variant: Literal["base", "mask", "cond"]
     seed: int = Field(0, ge=0, lt=2**31)
