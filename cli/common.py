@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from synthmed.display import one_line, printable
 from synthmed.errors import UserError
 from synthmed.progress import Progress
 
@@ -31,17 +32,28 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a rich console. Text in brackets is printed as it stands: file names may contain them."""
+    """Return a rich console that prints text as it stands: names may contain brackets, and worse (`one_line`)."""
     from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            # Whatever is printed as a string passes here, cells and titles of tables, too.
+            return super().render_str(one_line(text), **how)
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     # Into a file or a pipe a table keeps its lines whole; 80 columns would break them.
-    return Console(stderr=stderr, markup=False, highlight=False, width=None if terminal else 160)
+    return Plain(stderr=stderr, markup=False, highlight=False, width=None if terminal else 160)
 
 
 def emit_json(value: Any) -> None:
     """Print `value` as JSON on standard output, alone there so that another program can read it."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    click.echo(printable(json.dumps(value, indent=1, ensure_ascii=False, default=str)))
+
+
+def echo(line: str) -> None:
+    """Print one line on standard error."""
+    click.echo(one_line(line), err=True)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -82,10 +94,10 @@ def _bar(description: str) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Bar(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task(description, total=None, note="")
+        task = bar.add_task(one_line(description), total=None, note="")
 
         def report(done: int, total: int, note: str) -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.update(task, completed=done, total=total, note=one_line(note))
 
         yield report
 
@@ -107,7 +119,7 @@ def _plain_lines(description: str) -> Progress:
         if first_done < done < total:
             left = f", {_duration((now - start) * (total - done) / (done - first_done))} left"
         share = f" ({done / total:.0%})" if total else ""
-        click.echo(f"{description}: {done}/{total}{share}{left}{f', {note}' if note else ''}", err=True)
+        echo(f"{description}: {done}/{total}{share}{left}{f', {note}' if note else ''}")
 
     return report
 

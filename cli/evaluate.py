@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import console, emit_json, json_option, seed_option
+from .common import console, echo, emit_json, json_option, seed_option
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -79,7 +79,7 @@ def command(
             segmenter_hash=judge_hash,
             select=select,
             seed=seed,
-            say=lambda line: click.echo(f"evaluate: {line}", err=True),
+            say=lambda line: echo(f"evaluate: {line}"),
         )
         report = judgement.evaluation.model_dump(mode="json")
         write_json(folder / "metrics.json", report)

@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from synthmed import __version__
+from synthmed.display import one_line
 from synthmed.errors import UserError
 
 # name: (module of this package, help line). Written out here because reading a help line from a module would import
@@ -132,7 +133,7 @@ def _fail(message: str, *, debug: bool, code: int = USER_ERROR) -> int:
         import traceback
 
         traceback.print_exc()
-    click.echo("synthmed: error: " + " ".join(message.split()), err=True)
+    click.echo("synthmed: error: " + one_line(" ".join(message.split())), err=True)
     return code
 
 

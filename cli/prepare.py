@@ -9,7 +9,7 @@ import click
 
 from synthmed.errors import UserError, present
 
-from .common import console, parse_size, progress, seed_option
+from .common import console, echo, parse_size, progress, seed_option
 from .reading import reading_options
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _kept_when_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("what is done is kept: the same command goes on", err=True)
+        echo("what is done is kept: the same command goes on")
         raise
 
 

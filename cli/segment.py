@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .common import console, emit_json, json_option, progress
+from .common import console, echo, emit_json, json_option, progress
 from .segment_compare import command as compare_command
 from .segment_options import flips_option
 from .segment_score import command as score_command
@@ -70,7 +70,7 @@ def predict_command(source: Path, models: tuple[Path, ...], out: Path, as_json: 
 
     runs = [SegmentationRun.open(model) for model in models]
     with progress("segment predict") as report:
-        written = predict(runs, source, out, progress=report, say=lambda note: click.echo(note, err=True), **how)
+        written = predict(runs, source, out, progress=report, say=echo, **how)
     if as_json:
         emit_json([str(path) for path in written])
     else:

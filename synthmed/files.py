@@ -1,9 +1,12 @@
 """Writing so that nothing is ever half-written: a temporary name first, a rename at the end."""
 
+import codecs
 import fcntl
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from synthmed.errors import UserError
+
+LARGEST_JSON = 1 << 28
+DEEPEST_JSON = 100
+_LONGEST_NUMBER = 40
+# Few files hold such a number; all others are parsed at full speed.
+_LONG_NUMBER = re.compile(r"\d{40}|\d[eE]\+?\d{3}")
 
 
 @contextmanager
@@ -116,18 +125,104 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path | str, *, most: int) -> str:
+    """Return the text of a file in UTF-8.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        UserError: If it is missing, cannot be read, is in another encoding or is larger.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: correct its name or put it there") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): give a file that you may read") from None
+    if len(content) > most:
+        raise UserError(f"{path} has more than {most >> 20} MiB, which no such file has: give another")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path} is in UTF-16: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not in UTF-8: save it as UTF-8") from None
+
+
 def read_json(path: Path | str) -> Any:
     """Return the parsed content of a JSON file.
 
     Raises:
-        UserError: If the file is missing or is not JSON.
+        UserError: If the file is missing, is not JSON, or holds what `parse_json` refuses.
+    """
+    return parse_json(read_text(path, most=LARGEST_JSON), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return what a JSON text says; `where` names it in messages.
+
+    Raises:
+        UserError: If it is not JSON; is nested more than 100 deep; holds a number beyond those that can be used, half a
+            character, or one key with two values.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: correct its name or put it there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): mend or write it anew") from None
+        value = json.loads(text, object_pairs_hook=_object, **(_NUMBERS if _LONG_NUMBER.search(text) else {}))
+    except RecursionError:
+        raise _too_deep(where) from None
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON ({error}): correct it or write it anew") from None
+    level = [value]
+    for _ in range(DEEPEST_JSON):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            break
+    else:
+        raise _too_deep(where)
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{where} is not valid JSON (half a character, \\ud...): write it anew") from None
+    return value
+
+
+def _too_deep(where: str) -> UserError:
+    return UserError(f"{where} is nested more than {DEEPEST_JSON} deep: write it flatter")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        # The first value would be lost without a word.
+        twice = next((key for key, value in pairs if found[key] != value), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} has two values")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:20]} is larger than any number that can be used")
+    return value
+
+
+_NUMBERS: dict[str, Any] = {"parse_int": _whole, "parse_float": _fraction}
 
 
 def sha256_file(path: Path | str) -> str:

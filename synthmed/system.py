@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from synthmed import __version__, extras, hardware
 from synthmed.backend import BACKENDS, JAX_COMMANDS, backend_name, check_backend, installed
 from synthmed.errors import UserError
+from synthmed.memory import memory
 
 PACKAGES = ("tensorflow", "jax", "keras", "numpy", "scipy", "nibabel", "SimpleITK", "pydantic", "matplotlib", "Jinja2")
 
@@ -19,7 +20,6 @@ _FORMAT_FLAGS = {
     "bfloat16": hardware.BFLOAT16_FLAGS,
     "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
 }
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class Report(BaseModel):
@@ -58,7 +58,7 @@ def examine(folder: Path | str = ".") -> Report:
     generators = shipped_generators()
     if not generators:
         problems.append("no generator ships with this installation: `generate` needs a run or --model")
-    memory, available = _memory()
+    total, available = memory()
     return Report(
         synthmed=__version__,
         python=python_version(),
@@ -69,7 +69,7 @@ def examine(folder: Path | str = ".") -> Report:
         devices=devices,
         number_formats=_number_formats(),
         threads=hardware.core_count(),
-        memory=memory,
+        memory=total,
         memory_available=available,
         disk_free=shutil.disk_usage(folder).free,
         extras_missing={name: gone for name in extras.EXTRAS if (gone := extras.missing(name))},
@@ -135,21 +135,3 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, machine())
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Return (total, available) bytes; a container's limit counts where it is lower."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    except (OSError, ValueError, IndexError):
-        return None, None
-    total, available = sizes.get("MemTotal"), sizes.get("MemAvailable")
-    try:
-        limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # No such file, or "max": no limit.
-        return total, available
-    if total is None or limit < total:
-        return limit, min(available or limit, max(limit - used, 0))
-    return total, available

@@ -51,24 +51,6 @@ class Refusal:
         raise self.error
 
 
-def test_a_container_limit_counts(monkeypatch, tmp_path):
-    """In a container with 2 GiB the host's 64 GiB are no help: training would be killed."""
-    (tmp_path / "memory.max").write_text(f"{2**20}\n")
-    (tmp_path / "memory.current").write_text(f"{2**18}\n")
-    monkeypatch.setattr(system, "_CGROUP", tmp_path)
-    assert system._memory() == (2**20, 2**20 - 2**18)
-
-
-def test_no_container_limit_leaves_the_machine_s(monkeypatch, tmp_path):
-    """`max` is no number, and means that all of the machine may be used."""
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1\n")
-    monkeypatch.setattr(system, "_CGROUP", tmp_path)
-    total, available = system._memory()
-    assert total is not None and available is not None
-    assert 2**28 < available <= total
-
-
 def test_missing_extras_are_named(monkeypatch):
     """Without the name of the missing package its user does not know what to install."""
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "uvicorn" else object())

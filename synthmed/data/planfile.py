@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from synthmed.configuration import LARGEST_FILE, parse_yaml
 from synthmed.data.orientation import AXIS_NAMES
 from synthmed.data.plan import ExplainedPlan, check_frame
 from synthmed.data.planwords import plan_text
@@ -14,7 +14,7 @@ from synthmed.data.readers import CaseFiles, Dataset, ReadOptions
 from synthmed.data.schema import SPLITS, Plan, Scaling, Split
 from synthmed.data.split import check_split
 from synthmed.errors import UserError
-from synthmed.files import atomic_file
+from synthmed.files import atomic_file, read_text
 
 PLAN = "plan.yaml"
 Text = Annotated[str, Field(strict=True)]
@@ -222,25 +222,13 @@ def read_plan(path: Path | str) -> tuple[PlanFile, str]:
         UserError: If the file is missing or is no plan; the line names the field and where it stands.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: write it with `synthmed prepare DATASET --plan-only {path}`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}): give a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where} is no YAML ({getattr(error, 'problem', 'syntax')}): mend it") from None
-    if not isinstance(content, dict) or content.get("format") != "synthmed-plan":
+    if not path.exists():
+        raise UserError(f"{path} does not exist: write it with `synthmed prepare DATASET --plan-only {path}`")
+    text = read_text(path, most=LARGEST_FILE)
+    document = parse_yaml(text, str(path))
+    if not isinstance(document.value, dict) or document.value.get("format") != "synthmed-plan":
         raise UserError(f"{path} is no plan of synthmed: write one with `synthmed prepare DATASET --plan-only FILE`")
-    _refuse_twins(node, path)
-    try:
-        return PlanFile.model_validate(content), text
-    except ValidationError as error:
-        raise _told(error, node, path) from None
+    return document.check(PlanFile), text
 
 
 def _axis_name(plan: Plan) -> Literal["sagittal", "coronal", "axial"]:
@@ -257,34 +245,3 @@ def _listed(patients: list[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     for patient, case in patients:
         cases.setdefault(patient, []).append(case)
     return {patient: tuple(names) for patient, names in cases.items() if names != [patient]}
-
-
-def _refuse_twins(node: Any, path: Path) -> None:
-    """Refuse a key that stands twice in one mapping: the first would be lost without a word."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value]
-        for number, (key, value) in enumerate(node.value):
-            if key.value in keys[:number]:
-                raise UserError(f"{path} line {key.start_mark.line + 1}: {key.value} stands twice: remove one")
-            _refuse_twins(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_twins(value, path)
-
-
-def _told(error: ValidationError, node: Any, path: Path) -> UserError:
-    first = error.errors()[0]
-    line, field = node.start_mark.line, []
-    for step in first["loc"]:
-        field.append(str(step))
-        below = None
-        if isinstance(node, yaml.MappingNode):
-            below = next(((key, value) for key, value in node.value if key.value == str(step)), None)
-            line = below[0].start_mark.line if below else line
-            node = below[1] if below else None
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line
-    what = first["msg"].removeprefix("Value error, ").splitlines()[0]
-    quotes = ", write it in quotes" if first["type"] == "string_type" else ""
-    return UserError(f"{path} line {line + 1}: {'.'.join(field) or 'the plan'}: {what}{quotes}")

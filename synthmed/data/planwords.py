@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from synthmed.configuration import parse_yaml
 from synthmed.data.plan import ExplainedPlan
 
 _WIDTH = 116
@@ -73,7 +74,7 @@ def _dump(value: Any) -> list[str]:
     )
     style: dict[str, Any] = {"sort_keys": False, "width": _WIDTH, "default_flow_style": None if numbers else False}
     text = yaml.safe_dump(value, allow_unicode=True, **style)
-    if yaml.safe_load(text) != value:
+    if parse_yaml(text, "the plan").value != value:
         # Some line ends of Unicode do not survive unless they are escaped, and all other letters with them.
         text = yaml.safe_dump(value, **style)
     return text.rstrip("\n").split("\n")

@@ -8,8 +8,10 @@ import numpy as np
 
 from synthmed.data.orientation import turn
 from synthmed.data.volumes import NiftiSource
+from synthmed.data.volumes.picture_files import read_pages
 from synthmed.errors import UserError
 from synthmed.files import read_json
+from synthmed.memory import read_npz
 
 
 class SyntheticSet:
@@ -150,8 +152,9 @@ class SyntheticSet:
 
 def _read_npz(path: Path, key: str) -> np.ndarray:
     try:
-        with np.load(path) as arrays:
-            return arrays[key]
+        return read_npz(path, (key,))[key]
+    except UserError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -173,12 +176,8 @@ def _read_pictures(folder: Path, case: str, sidecar: dict[str, Any]) -> np.ndarr
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    import SimpleITK
-
-    try:
-        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    page = read_pages(path, mask=False, coloured=False)[0]
+    return page[..., 0] if page.shape[-1] == 1 else page
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.data.volumes import NiftiSource
+from synthmed.data.volumes import NiftiSource, picture_header
+from synthmed.data.volumes.picture_files import read_pages
 from synthmed.errors import UserError
 from synthmed.generation.drawing import Conditions
+from synthmed.memory import npz_shape, read_npz
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
 
@@ -59,7 +61,8 @@ class MaskFolder:
         items = range(first, first + len(seeds))
         if self.generated is None:
             maps = [
-                self._checked(path, read_label_map(path)) for path in (self.files[i % len(self.files)] for i in items)
+                self._checked(path, read_label_map(path, self.size))
+                for path in (self.files[i % len(self.files)] for i in items)
             ]
         else:
             count = len(self.generated)
@@ -69,11 +72,8 @@ class MaskFolder:
         return Conditions(np.stack(maps), [f"given:{hashlib.sha256(one.tobytes()).hexdigest()}" for one in maps])
 
     def _checked(self, path: Path, values: np.ndarray) -> np.ndarray:
-        values = np.squeeze(values)
-        if values.shape != tuple(self.size):
-            wanted = "x".join(map(str, self.size))
-            found = "x".join(map(str, values.shape))
-            raise UserError(f"{path} is {found}, the generator takes {wanted}: resample it")
+        _check_shape(path, values.shape, self.size)
+        values = values.reshape(self.size)
         if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() >= self.classes:
             raise UserError(f"{path} holds other values than the class indices 0 to {self.classes - 1}")
         return values.astype(np.uint8)
@@ -86,26 +86,34 @@ def _generated(folder: Path) -> SyntheticSet | None:
     return SyntheticSet.open(folder)
 
 
-def read_label_map(path: Path) -> np.ndarray:
-    """Return the array of a label file.
+def read_label_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Return the array of a label file, `size` but for axes of length 1; no other is read beyond its header.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If it has another size or cannot be read.
     """
     try:
         if path.name.endswith((".nii.gz", ".nii")):
-            return NiftiSource(path).open().voxels()
+            volume = NiftiSource(path).open()
+            _check_shape(path, (*volume.geometry.shape, volume.channels), size)
+            return volume.voxels()
         if path.suffix == ".npz":
-            with np.load(path) as arrays:
-                return arrays["label"]
-        import SimpleITK
-
-        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+            _check_shape(path, npz_shape(path, "label"), size)
+            return read_npz(path, ("label",))["label"]
+        header = picture_header(path)
+        _check_shape(path, (header.rows, header.columns), size)
+        return read_pages(path, mask=True, coloured=False)[0]
     except UserError:
         raise
     except KeyError:
         raise UserError(f"{path} has no array named label") from None
     except Exception as error:
-        # Each of the three libraries has its own family of errors, down to zlib's, for a damaged file.
+        # NumPy and zip archives have families of errors of their own for a damaged file.
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as a label map ({reason}): write it anew") from error
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    if tuple(extent for extent in shape if extent != 1) != tuple(size):
+        wanted, found = ("x".join(map(str, one)) for one in (size, shape))
+        raise UserError(f"{path} is {found}, the generator takes {wanted}: resample it")

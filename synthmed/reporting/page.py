@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from synthmed import __version__
+from synthmed.display import printable
 from synthmed.files import atomic_file
 
 
@@ -24,6 +25,8 @@ def render_page(template: str, **values: Any) -> str:
         loader=PackageLoader("synthmed.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
+        # Beside what autoescape does: a mark that turns the direction of text would turn the table around it.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,6 +1,7 @@
 """The folder of a U-Net training: what it records, its log, its weights."""
 
 import json
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from synthmed import __version__
 from synthmed.data.schema import Plan
 from synthmed.errors import UserError
 from synthmed.files import atomic_file, read_json, write_json
+from synthmed.memory import check_keras
 from synthmed.segmentation.options import SegmentOptions
 
 if TYPE_CHECKING:
@@ -193,8 +195,9 @@ class SegmentationRun:
         if not path.is_file():
             raise UserError(f"{self.path} has no {path.name} yet: finish it with `synthmed segment train --resume`")
         try:
+            check_keras(path)
             saved = keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): train again") from None
         network = UNet.from_config({**saved.get_config(), "dtype": policy})
         network.build(self._input_shape(network))
@@ -226,5 +229,5 @@ def _parsed(lines: list[str]) -> Iterable[dict[str, Any]]:
     for line in lines:
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return

@@ -78,7 +78,7 @@ class RestClient(ModelClient):
         status, text, pause = self._exchange(method, path, body)
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             if status in _OF_PROXIES:
                 raise Refusal(_STATUSES[status], f"HTTP {status}", pause) from None
             raise Refusal(Kind.FOREIGN, f"HTTP {status} and no JSON") from None

@@ -85,7 +85,7 @@ class RemoteSampler:
                     "describes generators in another way: use the same version here"
                 ) from None
             raise self._wrong("describe") from None
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             raise self._wrong("describe") from None
 
     def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:

@@ -1,20 +1,12 @@
-"""Reading a study's configuration, and saying in which line it is wrong."""
+"""Reading a study's configuration: a file or a preset, with absolute paths."""
 
-from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
+from synthmed.configuration import Document, parse_yaml, read_yaml
 from synthmed.errors import UserError
-from synthmed.study.config import Configuration, DataSet, Phantom, Scoring
-from synthmed.study.model import Generator, Model, Recipe
-
-Location = Sequence[str | int]
-_PARTS: tuple[type[BaseModel], ...] = (Configuration, DataSet, Model, Generator, Recipe, Scoring, Phantom)
+from synthmed.study.config import Configuration
 
 
 def preset_names() -> list[str]:
@@ -39,16 +31,12 @@ def read_configuration(source: str, *, paths: dict[str, Path] | None = None) -> 
     """
     path = Path(source)
     if path.is_file():
-        folder, where = path.resolve().parent, str(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        folder, document = path.resolve().parent, read_yaml(path)
     elif source in preset_names():
-        folder, where, text = Path.cwd(), f"preset {source}", preset_text(source)
+        folder, document = Path.cwd(), parse_yaml(preset_text(source), f"preset {source}")
     else:
         raise UserError(f"{source} is no file and no preset: give a YAML file, or one of {', '.join(preset_names())}")
-    return _located(parse_configuration(text, where), folder, paths or {})
+    return _located(_checked(document), folder, paths or {})
 
 
 def parse_configuration(text: str, where: str) -> Configuration:
@@ -57,21 +45,13 @@ def parse_configuration(text: str, where: str) -> Configuration:
     Raises:
         UserError: If something in it is wrong.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{where}{line}: not valid YAML ({problem}): mend the line") from None
-    if not isinstance(value, dict) or node is None:
-        raise UserError(f"{where}: write a mapping with data, patients, models and seeds")
-    _refuse_twice(node, where)
-    try:
-        return Configuration.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{where}, {_message(node, error)}") from None
+    return _checked(parse_yaml(text, where))
+
+
+def _checked(document: Document) -> Configuration:
+    if not isinstance(document.value, dict):
+        raise UserError(f"{document.where}: write a mapping with data, patients, models and seeds")
+    return document.check(Configuration)
 
 
 def _presets() -> Any:
@@ -95,61 +75,3 @@ def _located(configuration: Configuration, folder: Path, paths: dict[str, Path])
             changes["split"] = (folder / one.split.expanduser()).resolve()
         data.append(one.model_copy(update=changes))
     return configuration.model_copy(update={"data": tuple(data)})
-
-
-def _message(node: yaml.Node, error: ValidationError) -> str:
-    """Return the line and what is wrong there, of the first error."""
-    # Where a value may be one of several kinds there is an error for each: the longest location says most.
-    first = error.errors()[0]
-    location = first["loc"]
-    found, reached = _find(node, location)
-    line = f"line {found.start_mark.line + 1}"
-    name = str(location[-1]) if location else ""
-    if first["type"] == "extra_forbidden":
-        known = [field for part in _PARTS for field in part.model_fields]
-        near = get_close_matches(name, known, n=1)
-        return f"{line}: there is no key {name!r} here: " + (f"did you mean {near[0]}?" if near else "take it out")
-    if first["type"] == "missing":
-        return f"{line}: {name} is missing here: add it"
-    place = ".".join(str(part) for part in location[:reached])
-    text = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] == "value_error" else f" = {_short(first.get('input'))}"
-    return f"{line}: {place}{given}: {text[:1].lower()}{text[1:]}" if place else f"{line}: {text}"
-
-
-def _find(node: yaml.Node, location: Location) -> tuple[yaml.Node, int]:
-    """Return the node at a location, or the last on the way there, and how many steps lead to it."""
-    for number, step in enumerate(location):
-        inner: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            inner = next((value for key, value in node.value if key.value == str(step)), None)
-            last = number == len(location) - 1
-            key = next((key for key, _ in node.value if key.value == str(step)), None)
-            if last and key is not None:
-                # The line of the key: its value may begin in the next one.
-                return key, number + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            inner = node.value[step]
-        if inner is None:
-            return node, number
-        node = inner
-    return node, len(location)
-
-
-def _refuse_twice(node: yaml.Node, where: str) -> None:
-    """Refuse a key that stands twice in one mapping: YAML's reader would silently drop the first."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise UserError(f"{where}, line {key.start_mark.line + 1}: {key.value} stands there twice: keep one")
-            seen.add(key.value)
-            _refuse_twice(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_twice(value, where)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

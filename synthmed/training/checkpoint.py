@@ -11,6 +11,7 @@ import numpy as np
 
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder, read_json, write_json
+from synthmed.memory import read_npz
 
 ARRAYS, STATE = "arrays.npz", "state.json"
 
@@ -34,8 +35,7 @@ class Checkpoint:
             UserError: If the file is damaged.
         """
         try:
-            with np.load(self.path / ARRAYS, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return read_npz(self.path / ARRAYS)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
             raise UserError(f"{self.path / ARRAYS} is damaged ({error}): remove {self.path} and resume") from None
 

@@ -1,11 +1,11 @@
 """The cluster of a training on several machines, as the variable TF_CONFIG describes it."""
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from synthmed.errors import UserError
+from synthmed.files import parse_json
 
 VARIABLE = "TF_CONFIG"
 HELP = "; docs/distributed.md shows one, and --strategy one trains on this machine alone"
@@ -36,9 +36,9 @@ class Cluster:
         if not text:
             raise UserError(f"--strategy workers reads the cluster from {VARIABLE}, which is not set{HELP}")
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{VARIABLE} is not valid JSON ({error}){HELP}") from None
+            content = parse_json(text, VARIABLE)
+        except UserError as error:
+            raise UserError(f"{error}{HELP}") from None
         return cls._of(content)
 
     @classmethod

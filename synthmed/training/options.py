@@ -1,12 +1,13 @@
 """The options of a training run: what the user may set, what follows from the data, and how they are checked."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from synthmed.configuration import parse_yaml, read_yaml, short
 from synthmed.errors import UserError
 from synthmed.hardware import resolve_precision
 
@@ -18,7 +19,7 @@ class TrainOptions(BaseModel):
     chosen for two CPU cores.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     variant: Literal["base", "mask", "cond"]
     seed: int = Field(0, ge=0, lt=2**31)
@@ -118,33 +119,50 @@ def read_options(
         UserError: If the file is not a mapping, or an option does not exist or has a wrong value.
     """
     merged = begun.model_dump(exclude=set(BUDGETS)) if begun else {}
-    merged |= _read_yaml(config) if config else {}
+    places: dict[str, str] = {}
+    if config is not None:
+        document = read_yaml(config)
+        if not isinstance(document.value, dict):
+            raise UserError(f"{config}: write a mapping of options, such as `batch: 16`")
+        merged |= {str(key): value for key, value in document.value.items()}
+        places |= {str(key): document.place([key]) for key in document.value}
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text}: write it as key=value")
-        merged[key.strip()] = _parse_yaml(value, f"--set {text}")
-    merged.update({key: value for key, value in values.items() if value is not None})
-    return check_options(merged)
+        merged[key.strip()] = parse_yaml(value, f"--set {text}").value
+        places[key.strip()] = f"--set {text}"
+    given = {key: value for key, value in values.items() if value is not None}
+    return check_options(merged | given, {key: place for key, place in places.items() if key not in given})
 
 
-def check_options(values: dict[str, Any]) -> TrainOptions:
+def check_options(values: dict[str, Any], places: Mapping[str, str] | None = None) -> TrainOptions:
     """Return the checked options.
+
+    Args:
+        values: Options by name.
+        places: Where options were written that come from a file, for messages.
 
     Raises:
         UserError: If an option does not exist (the nearest is suggested) or has a wrong value.
     """
+
+    def wrong(key: str, what: str) -> UserError:
+        place = (places or {}).get(key)
+        return UserError(f"{place}: {what}" if place else what)
+
     for key in values:
         if key not in TrainOptions.model_fields:
             near = difflib.get_close_matches(key, TrainOptions.model_fields, n=1)
             hint = f"did you mean {near[0]}?" if near else "see `synthmed train --dry-run` for all of them"
-            raise UserError(f"there is no option {key!r}: {hint}")
+            raise wrong(key, f"there is no option {key!r}: {hint}")
     try:
         return TrainOptions.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "options"
-        raise UserError(f"option {name} = {first.get('input')!r}: {first['msg'].lower()}") from None
+        told = f"option {name} = {short(first.get('input'))}: {first['msg'].lower()}"
+        raise wrong(name.split(".")[0], told) from None
 
 
 def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool = False) -> TrainOptions:
@@ -197,21 +215,3 @@ def r1_heuristic(size: tuple[int, int], batch: int) -> float:
     level: with few and mostly flat masks their discriminator outran the generator within a few hundred steps.
     """
     return 0.002 * size[0] * size[1] / batch
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    value = _parse_yaml(text, str(path))
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: write a mapping of options, such as `batch: 16`")
-    return {str(key): entry for key, entry in value.items()}
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None

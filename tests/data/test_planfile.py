@@ -131,27 +131,27 @@ def good(tmp_path_factory) -> tuple:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("axis: axial", "axis: diagonal", "axis: Input should be"),
-        ("size: [32, 32]", "size: [30, 32]", "the plan: size 30x32: sides must be multiples of 8"),
-        ("size: [32, 32]", "size: [32, wide]", "size.1: Input should be a valid integer"),
-        ("crop: false", "crop: maybe", "crop: Input should be a valid boolean"),
-        ("crop: false", "cropp: false", "cropp: Extra inputs are not permitted"),
+        ("axis: axial", "axis: diagonal", "axis = 'diagonal': input should be"),
+        ("size: [32, 32]", "size: [30, 32]", "size 30x32: sides must be multiples of 8"),
+        ("size: [32, 32]", "size: [32, wide]", "size.1 = 'wide': input should be a valid integer"),
+        ("crop: false", "crop: maybe", "crop = 'maybe': input should be a valid boolean"),
+        ("crop: false", "cropp: false", "there is no key 'cropp' here: did you mean crop"),
         ("high: 99.5", "high: 0.1", "channels.0: low 0.5 must be below high 0.1"),
         ("high: 99.5", "high: .nan", "channels.0: low and high must be numbers"),
-        ("method: percentiles", "method: magic", "channels.0.method: Input should be"),
+        ("method: percentiles", "method: magic", "channels.0.method = 'magic': input should be"),
         ("brain: 1", "brain: 2", "each class needs a value of its own"),
-        ("brain: 1", "brain: 1\n  brain: 7", "brain stands twice"),
+        ("brain: 1", "brain: 1\n  brain: 7", "brain stands there twice"),
         ("- phantom_000", "- 7", "write it in quotes"),
         ("- phantom_000", "- phantom_009", "names phantom_009, not in the data set"),
         ("- phantom_000", "- phantom_000\n  - phantom_000", "more than once"),
         ("patients: {}", "patients: {a: [phantom_000, phantom_001, phantom_002]}", "different parts"),
         ("patients: {}", "patients: {a: [nobody]}", "nobody"),
-        ("name: T1", "name: T1\n    method: zscore", "method stands twice"),
-        ("split:", "split: [", "is no YAML"),
+        ("name: T1", "name: T1\n    method: zscore", "method stands there twice"),
+        ("split:", "split: [", "not valid YAML"),
         ("format: synthmed-plan", "format: recipe", "is no plan of synthmed"),
         ("format_version: 1", "format_version: 2", "format_version"),
         ("seed: 0", "seed: -1", "seed"),
-        ("# Value of each class", "- [", "is no YAML"),
+        ("# Value of each class", "- [", "not valid YAML"),
     ],
 )
 def test_mistakes_in_a_plan_are_told_in_one_line(good, tmp_path, old, new, message):
@@ -173,7 +173,7 @@ def test_the_line_of_a_mistake_is_that_in_the_file(good, tmp_path):
     number = next(index for index, line in enumerate(lines) if line.startswith("slices:"))
     lines[number] = "slices: some"
     (tmp_path / "plan.yaml").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=f"plan.yaml line {number + 1}: slices: "):
+    with pytest.raises(UserError, match=f"plan.yaml, line {number + 1}: slices = 'some': "):
         read_plan(tmp_path / "plan.yaml")
     with pytest.raises(UserError, match="does not exist"):
         read_plan(tmp_path / "none.yaml")

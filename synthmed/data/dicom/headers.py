@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthmed.data.dicom.files import read_file
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.slices import Slice, slices_of, text, whole
 from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS
@@ -158,15 +159,13 @@ def read_header(path: Path) -> Header | None:
     Raises:
         UserError: If it cannot be read, or is called .dcm and is no DICOM file.
     """
-    import pydicom
-
     if not is_dicom(path):
         if path.suffix.lower() in (".dcm", ".ima"):
             raise UserError(f"{path} is no DICOM file (encrypted, empty or damaged?): export it again or remove it")
         return None
     try:
         with quiet():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            dataset = read_file(path, stop_before_pixels=True, specific_tags=list(_TAGS))
             if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
                 return None
             header = _header(dataset, path)

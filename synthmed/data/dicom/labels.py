@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from synthmed.data.dicom.files import read_file
 from synthmed.data.dicom.headers import Header, unreadable
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.rtstruct import structure_voxels, structures
@@ -74,11 +75,11 @@ def _values(dataset: Any, keyword: str) -> Iterator[str]:
 
 
 def _read(path: Path) -> Any:
-    import pydicom
-
     try:
         with quiet():
-            return pydicom.dcmread(path)
+            return read_file(path)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: put it back") from None
     # The library raises whatever its parts raise on bytes that are no header.

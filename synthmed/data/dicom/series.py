@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthmed.data.dicom.files import read_file
 from synthmed.data.dicom.quiet import quiet
 from synthmed.data.dicom.slices import Slice
 from synthmed.data.dicom.stack import Stack
@@ -13,6 +14,7 @@ from synthmed.data.schema import Geometry
 from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.extras import install_hint
+from synthmed.memory import check_memory
 
 if TYPE_CHECKING:
     from pydicom.uid import UID
@@ -84,6 +86,10 @@ class SeriesVolume:
             grid = {"affine": source.grid.affine, "zooms": source.grid.zooms}
             self.geometry = self.geometry.model_copy(update=grid)
         self.channels = self._stack.slices[0].samples
+        # The volume, and the pixels of a file of many frames beside it.
+        check_memory(
+            self.path, 2 * int(np.prod(self.geometry.shape)) * self.channels * np.dtype(self.geometry.dtype).itemsize
+        )
 
     def voxels(self) -> np.ndarray:
         """Read the intensities, slope and intercept applied: `[X, Y, Z, C]` of the type `geometry.dtype`.
@@ -121,12 +127,11 @@ class SeriesVolume:
 
 def _frames(one: Slice, series: Path) -> np.ndarray:
     """Return the pixel values of a slice's file, `[frames, rows, columns, samples]`."""
-    import pydicom
     from pydicom.pixels import pixel_array
 
     try:
         with quiet():
-            dataset = pydicom.dcmread(one.path)
+            dataset = read_file(one.path)
             refuse_compression(dataset.file_meta.TransferSyntaxUID, series)
             if "PixelData" not in dataset:
                 decimals = next((name for name in ("FloatPixelData", "DoubleFloatPixelData") if name in dataset), None)
@@ -135,6 +140,8 @@ def _frames(one: Slice, series: Path) -> np.ndarray:
                     mend = "export it with whole pixel values and a RescaleSlope"
                     raise UserError(f"{series} has {decimals} in {one.path.name}, which is not read: {mend}")
                 raise UserError(f"{series} has no pixel data in {one.path.name}: export it again, with its image")
+            frames = max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+            check_memory(one.path, frames * one.rows * one.columns * one.samples * max(one.bits[0] // 8, 1))
             pixels = pixel_array(dataset)
             size = one.rows * one.columns * one.samples
             if pixels.size < (one.frame + 1) * size or pixels.size % size:

@@ -15,6 +15,19 @@ MOST_FILES = 200_000
 LARGEST_RATIO = 20
 """Medical images are compressed already: an archive that grows more than this is made to fill a disk."""
 SMALLEST_LIMIT = 1 << 28
+LARGEST_HEADER = 1 << 20
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive, whose extended header (a long name, say) is refused if it would fill memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Return the member of a header block; see `tarfile.TarInfo.frombuf`."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type not in tarfile.REGULAR_TYPES and member.size > LARGEST_HEADER:
+            raise ValueError(f"a header of {member.size} bytes")
+        return member
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -28,7 +41,7 @@ def unpack(archive: Path, folder: Path) -> None:
             than such an archive can hold. The folder then holds nothing of use.
     """
     try:
-        with tarfile.open(archive) as opened:
+        with tarfile.open(archive, tarinfo=_Member) as opened:
             members = _checked(opened, archive)
             needed = sum(member.size for member in members)
             free = shutil.disk_usage(folder).free

@@ -11,6 +11,7 @@ from synthmed.data.orientation import LPS_TO_RAS, axis_codes
 from synthmed.data.schema import Geometry, as_matrix
 from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
+from synthmed.memory import check_memory
 
 _META_ENDINGS = (".mha", ".mhd")
 ITK_ENDINGS = (".nrrd", ".nhdr", *_META_ENDINGS)
@@ -92,6 +93,11 @@ class ItkVolume:
         stored = sum(file.stat().st_size for file in _data_files(path) or [path])
         if claimed > stored * _largest_ratio(path) or components > _MOST_CHANNELS:
             raise damaged(path, "it is shorter than its header says")
+        # SimpleITK's image, the array made of it, and that as float32.
+        copies = 2 * claimed + (
+            claimed * 4 // np.dtype(self._dtype).itemsize if np.dtype(self._dtype).kind == "f" else 0
+        )
+        check_memory(path, copies)
         self._reader = reader
         self._size = size
         self.channels = size[3] if len(size) == _MOST_AXES else components

@@ -1,5 +1,7 @@
 """NIfTI files as arrays and geometry."""
 
+import gzip
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ from synthmed.data.orientation import axis_codes
 from synthmed.data.schema import Geometry, as_matrix
 from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
+from synthmed.memory import check_memory
 
+_LARGEST_EXTENSIONS = 64 << 20
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
 
@@ -51,6 +55,7 @@ class NiftiVolume:
     def __init__(self, path: Path):
         self.path = path
         try:
+            _check_start(path)
             image: Any = nib.load(path)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: put the file back") from None
@@ -69,6 +74,7 @@ class NiftiVolume:
         size = path.stat().st_size * (DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1)
         if int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize > size:
             raise damaged(path, "it is shorter than its header says")
+        check_memory(path, int(np.prod(shape, dtype=object)) * self._bytes())
         self.channels = shape[3] if len(shape) == 4 else 1
         self.geometry = self._geometry(shape)
 
@@ -97,6 +103,13 @@ class NiftiVolume:
             dtype=self._stored_as(),
         )
 
+    def _bytes(self) -> int:
+        """Return how many bytes a voxel takes while it is read: as stored, scaled in float64, and as float32."""
+        dtype = self._image.get_data_dtype()
+        proxy: Any = self._image.dataobj
+        scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+        return int(dtype.itemsize + 8 * scaled + 4 * (scaled or dtype.kind == "f"))
+
     def _stored_as(self) -> str:
         dtype = self._image.get_data_dtype().newbyteorder("=")
         proxy: Any = self._image.dataobj
@@ -119,3 +132,19 @@ class NiftiVolume:
             with np.errstate(over="ignore"):
                 array = array.astype(np.float32)
         return array.reshape(*self.geometry.shape, self.channels)
+
+
+def _check_start(path: Path) -> None:
+    """Refuse a header whose voxels begin so far behind it that what lies between (extensions) would fill memory."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+        header = file.read(540)
+    order = "<" if header[:4] in (struct.pack("<i", 348), struct.pack("<i", 540)) else ">"
+    if header[:4] == struct.pack(f"{order}i", 348) and len(header) >= 112:
+        (begin,) = struct.unpack(f"{order}f", header[108:112])
+    elif header[:4] == struct.pack(f"{order}i", 540) and len(header) >= 176:
+        (begin,) = struct.unpack(f"{order}q", header[168:176])
+    else:
+        # No NIfTI file: the library says so.
+        return
+    if not begin <= _LARGEST_EXTENSIONS:
+        raise damaged(path, "its voxels begin too far behind its header")

@@ -1,6 +1,7 @@
 """Picture files: what their headers say, and their pixels."""
 
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from synthmed.data.volumes.base import DEFLATE_RATIO, damaged
 from synthmed.data.volumes.itk import itk_reason
 from synthmed.errors import UserError
+from synthmed.memory import check_memory
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 # How many bytes of pixels one byte of a file can hold; TIFF has codes that write a blank line as one bit.
@@ -80,6 +82,8 @@ def has_constant_alpha(path: Path) -> bool:
 def _opened(path: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 
+    # Up to its limit Pillow only warns; whether a picture fits is asked below.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
         return Image.open(path, formats=_FORMATS)
     except FileNotFoundError:
@@ -119,6 +123,8 @@ def _header(image: Any, path: Path) -> PictureHeader:
     claimed = columns * rows * channels * np.dtype(dtype).itemsize / (8 if image.mode == "1" else 1)
     if claimed > path.stat().st_size * _LARGEST_RATIOS[image.format]:
         raise damaged(path, "it is shorter than its header says")
+    # Each page as Pillow holds it and as an array, then all as one stack.
+    check_memory(path, 3 * pages * columns * rows * channels * np.dtype(dtype).itemsize)
     # TIFF files are turned by Pillow itself.
     if orientation in _TURNED_BY_A_QUARTER and image.format != "TIFF":
         columns, rows = rows, columns
@@ -192,9 +198,11 @@ def read_pages(path: Path, *, mask: bool, coloured: bool) -> list[np.ndarray]:
             if header.channels > 1 and (";16" in raw or raw.startswith("RGBa")):
                 pages = _through_itk(path, header)
             else:
-                pages = []
+                pages, size = [], image.size
                 for page in range(header.pages):
                     image.seek(page)
+                    if image.size != size:
+                        raise UserError(f"{path} has pages of different sizes: save those that are slices as one stack")
                     pages.append(_pixels(image, mask))
         except UserError:
             raise

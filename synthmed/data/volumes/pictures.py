@@ -13,6 +13,7 @@ from synthmed.data.schema import Geometry, as_matrix
 from synthmed.data.volumes.base import file_keys
 from synthmed.data.volumes.picture_files import PictureHeader, picture_header, read_pages
 from synthmed.errors import UserError
+from synthmed.memory import check_memory
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY_ENDINGS = (".jpg", ".jpeg")
@@ -77,6 +78,9 @@ class PictureVolume:
                     f"{path} is {_described(header)}, {source.paths[0].name} is {_described(first)}:"
                     " slices of one stack must be alike"
                 )
+        check_memory(
+            self.path, 3 * len(headers) * first.rows * first.columns * first.channels * np.dtype(first.dtype).itemsize
+        )
         self._slices = first.pages if len(headers) == 1 else len(headers)
         self.channels = 1 if source.mask else first.channels - (first.alpha and not source.alpha)
         spacing = source.spacing or (1.0, 1.0, 1.0)

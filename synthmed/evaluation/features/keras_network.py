@@ -1,7 +1,6 @@
 """Feature spaces that a Keras network makes: any backbone from a file, InceptionV3, the encoder of a U-Net."""
 
 import hashlib
-import json
 import os
 import zipfile
 from pathlib import Path
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from synthmed.errors import UserError
 from synthmed.evaluation.features.components import Components
 from synthmed.evaluation.neighbours import blocks
+from synthmed.files import parse_json
+from synthmed.memory import check_keras, check_zip
 
 FREE_SIDE = 224
 """What slices are resized to where a backbone takes any size: what most were trained at."""
@@ -156,7 +157,10 @@ def load_backbone(path: Path | str) -> Any:
     if "Lambda" in _layer_classes(_configuration(path)):
         raise UserError(f"{path} has a Lambda layer, which is code and is never run from a file: save it without")
     try:
+        check_keras(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except UserError:
+        raise
     except Exception as error:  # Keras raises whatever the file provokes.
         raise UserError(f"{path} cannot be read as a Keras model ({' '.join(str(error).split())[:120]})") from None
 
@@ -184,7 +188,10 @@ def load_inception(weights: Path | str | None, *, download: bool = False) -> Any
         )
     network = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg")
     try:
+        check_keras(Path(weights))
         network.load_weights(str(weights))
+    except UserError:
+        raise
     except Exception as error:  # Keras raises whatever the file provokes.
         words = " ".join(str(error).split())[:120]
         raise UserError(f"{weights} does not hold InceptionV3 without its top ({words}): {INCEPTION_WEIGHTS}") from None
@@ -206,15 +213,16 @@ def _configuration(path: Path) -> Any:
 
     try:
         if path.suffix == ".keras":
+            check_zip(path)
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
+                return parse_json(archive.read("config.json").decode("utf-8"), str(path))
         with h5py.File(path, "r") as file:
             words = file.attrs.get("model_config")
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         raise UserError(f"{path} is damaged or no Keras file: save the model again") from None
     if words is None:
         raise UserError(f"{path} holds weights alone: save the whole model, architecture included")
-    return json.loads(words)
+    return parse_json(words if isinstance(words, str) else bytes(words).decode("utf-8"), str(path))
 
 
 def _layer_classes(configuration: Any) -> set[str]:
