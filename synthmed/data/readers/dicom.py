@@ -255,7 +255,7 @@ def _withheld(
 ) -> tuple[str, ...]:
     """Return what to say of descriptions that name nothing since they tell of a person."""
     notes: list[str] = []
-    why = "hold a name, number or date of a person in the headers"
+    why = "for it holds a name, number or date of a person in the headers"
     series = [one for study in studies for group in study.groups for one in group if one.withheld]
     if series and not wanted and channels != ("CT",):
         files = len({one.path for each in series for one in each.slices})
@@ -265,9 +265,9 @@ def _withheld(
             for channel, one in zip(channels, choice.series, strict=True)
             if one is not None and one.withheld
         }
-        called = f"they are called {', '.join(sorted(instead))}" if instead else "they are no channel"
+        called = f"called {', '.join(sorted(instead))} instead" if instead else "they are no channel"
         notes.append(
-            f"SeriesDescription dropped in {files} files, which {why}: {called}; --channel NAME=PATTERN names them"
+            f"SeriesDescription of {files} files dropped, {why}: {called}; --channel NAME=PATTERN names the channels"
         )
     for kind, element in (("SEG", "SegmentLabel"), ("RTSTRUCT", "ROIName")):
         dropped = {
@@ -280,5 +280,5 @@ def _withheld(
         if dropped:
             files = len({path for path, _ in dropped})
             called = ", ".join(sorted({name for _, name in dropped}))
-            notes.append(f"{element} dropped in {files} files, which {why}: called {called}")
+            notes.append(f"{element} of {files} files dropped, {why}: called {called} instead")
     return tuple(notes)

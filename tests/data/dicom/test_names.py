@@ -7,6 +7,7 @@ from synthmed.data.dicom.names import patient_names, study_names, tidy
 from synthmed.data.readers import read_dataset
 
 
+@given(st.text(max_size=80))
 def test_tidy_names_are_safe(text):
     """A description with a slash or a control sign would break the names of files and lines."""
     name = tidy(text)
@@ -26,14 +27,14 @@ def test_pseudonyms_differ_and_repeat():
 def test_nothing_of_a_header_or_file_name_is_in_a_name(tmp_path, written, voxels):
     """Folders are named after patients by every export; the store must not carry that on."""
     root = tmp_path / "Quarzheim_Ottokar"
-    written.write_series(root / "XQ-88-4711" / "head", voxels(), series="Emil T1")
+    written.write_series(root / "XQ-88-4711" / "knopf", voxels(), series="Emil T1")
     dataset = read_dataset(root)
     assert dataset.name == "unnamed"
     assert dataset.channels == ("MR 1",)
     told = repr(
         (dataset.name, dataset.channels, dataset.notes, [(c.case, c.patient, list(c.files)) for c in dataset.cases])
     )
-    for secret in ("quarzheim", "ottokar", "emil", "4711", "head", "im00", "1951"):
+    for secret in ("quarzheim", "ottokar", "emil", "4711", "knopf", "im00", "1951"):
         assert secret not in told.casefold().replace(dataset.cases[0].case, "")
 
 
