@@ -1,8 +1,8 @@
 """The shape of the code as figures: modules, lines, imports, circles, longest functions, public names.
 
-    python benchmarks/house.py                 the checkout that it lies in
-    python benchmarks/house.py --commit HASH   as it was at a commit, beside today's
-    python benchmarks/house.py --list          also single importers, circles and the largest of each kind
+python benchmarks/house.py                 the checkout that it lies in
+python benchmarks/house.py --commit HASH   as it was at a commit, beside today's
+python benchmarks/house.py --list          also single importers, circles and the largest of each kind
 """
 
 import argparse
@@ -108,9 +108,7 @@ def single_importers(modules: dict[str, Module]) -> dict[str, str]:
     """Return each module that exactly one other imports, with that one; packages' own files and commands left out."""
     who = importers(modules)
     return {
-        name: next(iter(who[name]))
-        for name, module in modules.items()
-        if not module.is_package and len(who[name]) == 1
+        name: next(iter(who[name])) for name, module in modules.items() if not module.is_package and len(who[name]) == 1
     }
 
 
@@ -152,9 +150,7 @@ def figures(root: Path) -> dict[str, str]:
 
 
 def _at_commit(commit: str, folder: Path) -> Path:
-    archive = subprocess.run(
-        ["git", "archive", commit, *FOLDERS], cwd=ROOT, check=True, capture_output=True
-    ).stdout
+    archive = subprocess.run(["git", "archive", commit, *FOLDERS], cwd=ROOT, check=True, capture_output=True).stdout
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
     return folder

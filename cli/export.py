@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of models; the generator becomes the next version of NAME in it.",
 )
-@click.option("--name", help="Name of the model.  [default: the run's]")
+@click.option("--name", help="Name of the model.  [default: variant and weights, as cond-1a2b3c4d]")
 @click.option(
     "--audit-n",
     "count",

@@ -29,16 +29,29 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Files of a channel, as T1='*_t1.nii.gz'; once for each channel.  [default: found]",
     )
     @click.option("--label", metavar="PATTERN", help="Files of label maps, as '*_seg.nii.gz'.  [default: found]")
+    @click.option(
+        "--name",
+        metavar="NAME",
+        help="Name of the data set, which generated sets and exported models carry; never its folder's.  [default:"
+        ' "name" in dataset.json, else "unnamed"]',
+    )
     @functools.wraps(command)
     def wrapped(
-        *args: Any, patient_pattern: str | None, channel: tuple[str, ...], label: str | None, **others: Any
+        *args: Any,
+        patient_pattern: str | None,
+        channel: tuple[str, ...],
+        label: str | None,
+        name: str | None,
+        **others: Any,
     ) -> Any:
-        return command(*args, reading=_options(patient_pattern, channel, label), **others)
+        return command(*args, reading=_options(patient_pattern, channel, label, name), **others)
 
     return wrapped
 
 
-def _options(patient_pattern: str | None, channels: tuple[str, ...], label: str | None) -> ReadOptions:
+def _options(
+    patient_pattern: str | None, channels: tuple[str, ...], label: str | None, name: str | None
+) -> ReadOptions:
     from synthmed.data.readers import ReadOptions
 
     pairs = []
@@ -49,4 +62,4 @@ def _options(patient_pattern: str | None, channels: tuple[str, ...], label: str 
         pairs.append((name.strip(), pattern))
     if len({name for name, _ in pairs}) < len(pairs):
         raise UserError("--channel names one channel twice: give each its own name")
-    return ReadOptions(patient_pattern=patient_pattern, channels=tuple(pairs), label=label)
+    return ReadOptions(patient_pattern=patient_pattern, channels=tuple(pairs), label=label, name=name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from synthmed.data.fingerprint import CaseFingerprint, Problem
 from synthmed.data.orientation import turn_shape
+from synthmed.data.people import look_like_people
 from synthmed.data.readers.base import Dataset
 from synthmed.data.readers.description import FILE, read_description
 
@@ -39,6 +40,7 @@ def warnings_on(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Prob
         cases: Those without problems.
         dataset: The set that they are of.
     """
+    yield from _named(dataset)
     if dataset.labelled:
         yield from _described(dataset)
     if not cases:
@@ -80,6 +82,22 @@ def _described(dataset: Dataset) -> Iterator[Problem]:
     if values != list(range(len(values))):
         what = f"label values {', '.join(map(str, values))} are not 0, 1, 2 and so on, as nnU-Net asks"
         yield Problem(what=what, file=str(path), mend="renumber them for nnU-Net; `generate --merge-with` does")
+
+
+def _named(dataset: Dataset) -> Iterator[Problem]:
+    """Yield a warning where names of cases look like people's; those of DICOM are pseudonyms."""
+    found = set(look_like_people(case.case for case in dataset.cases))
+    found |= set(look_like_people({case.patient for case in dataset.cases}))
+    cases = [case for case in dataset.cases if found & {case.case, case.patient}]
+    if not cases:
+        return
+    others = f" (so do {len(cases) - 1} other cases')" if len(cases) > 1 else ""
+    what = f"the name looks like a person's name or date of birth{others}"
+    mend = (
+        "rename the files before you share a store, predictions or scores, whose cases are called so; generated sets,"
+        " exported models and reports never carry them"
+    )
+    yield Problem(what=what, file=str(cases[0].images[0].path), mend=mend)
 
 
 def _headers(cases: list[CaseFingerprint], dataset: Dataset) -> Iterator[Problem]:

@@ -105,18 +105,23 @@ def hand_to_run(
 def _run_of(synthetic: SyntheticSet, folder: Path) -> Path | None:
     """Return the run whose generator drew a set, label maps included; given or deformed ones say nothing of it."""
     from synthmed.generation.bundle import load_bundle
-    from synthmed.training.run import RUN_FILE
+    from synthmed.training.run import RUN_FILE, Run
 
     hashes = {sidecar.get("model_hash") for sidecar in synthetic.sidecars}
     own = all(sidecar.get("mask_source") == "generated" for sidecar in synthetic.sidecars)
     if len(hashes) != 1 or not own:
         return None
-    name = synthetic.sidecars[0].get("model")
+    first = synthetic.sidecars[0]
     for file in sorted([*folder.glob(f"*/{RUN_FILE}"), *folder.glob(f"*/*/{RUN_FILE}")]):
-        if file.parent.resolve().name != name:
-            continue
         try:
-            if load_bundle(file.parent).info.model_hash in hashes:
+            run = Run.open(file.parent)
+            # Loading each run that is there to compare its weights would take long.
+            taught = set(run.data.training_patients) <= set(first.get("training_patients", ()))
+            if (
+                run.options.variant == first.get("variant")
+                and taught
+                and load_bundle(run.path).info.model_hash in hashes
+            ):
                 return file.parent
         except UserError:
             continue

@@ -175,7 +175,8 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         raise UserError(f"{run.path / 'run.json'} has no table of what training slices show: train the run again")
     model_hash = _weights_hash(models)
     info = BundleInfo(
-        name=run.path.resolve().name,
+        # The folder's name may tell of people, and the model's is in all that it draws.
+        name=f"{run.options.variant}-{model_hash[:8]}",
         variant=run.options.variant,
         size=data.size,
         channels=() if run.options.variant == "mask" else data.channels,

@@ -152,11 +152,11 @@ def compare(
         draws=[task.draw for task in tasks if task.arm.name == "real"],
         notes=notes,
         about={
-            "store": str(store.path),
+            "store_hash": store.content_hash,
             "dataset": store.dataset,
             "steps": training.steps,
             "batch": training.batch,
-            "blending": training.blending.model_dump(mode="json"),
+            "blending": training.blending.model_dump(mode="json", exclude={"judge"}),
             **options.model_dump(mode="json"),
         },
     )

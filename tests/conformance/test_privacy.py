@@ -1,4 +1,4 @@
-"""Nothing that a DICOM header says of a person leaves it: a scan over every file and line of whole runs."""
+"""Nothing that names a person, a private folder or a machine leaves: a scan over every file and line of whole runs."""
 
 import gzip
 import importlib.util
@@ -39,11 +39,12 @@ def secrets_of(folder: Path) -> set[str]:
         if not path.is_file():
             continue
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
-        for name in (*PERSONAL, *UIDS):
-            value = str(dataset.get(name) or "")
-            found.update((value, *value.replace("^", " ").split()))
-            if name.endswith("Date") and len(value) == 8:
-                found.add(f"{value[:4]}-{value[4:6]}-{value[6:]}")
+        for element in dataset.iterall():
+            if element.VR in ("PN", "DA", "DT") or element.keyword in (*PERSONAL, *UIDS):
+                value = str(element.value or "")
+                found.update((value, *value.replace("^", " ").replace("=", " ").split()))
+                if element.VR == "DA" and len(value) == 8:
+                    found.add(f"{value[:4]}-{value[4:6]}-{value[6:]}")
     return {value.casefold() for value in found if len(value) >= SHORTEST}
 
 
@@ -180,6 +181,93 @@ def test_a_whole_run_tells_nothing(tmp_path, monkeypatch, capfd):
     assert told(secrets, "\n".join(lines).encode()) == set()
     assert len(list(work.rglob("*"))) > 30
     assert leaks(secrets, work) == {}
+
+
+def plant_volumes(folder: Path) -> set[str]:
+    """Write a set of volumes whose folders, files and headers are named after people, and return these names."""
+    import nibabel
+
+    from synthmed.data.phantom import draw_case
+
+    people = ("Zibulka_Olga_19610312", "Ehrenpreis_Kuno", "Tannhaus_Ida", "Morgenrot_Uwe", "Birkenlaub_Eva", "Veilchen")
+    for number, name in enumerate(people):
+        images, labels, _ = draw_case(number, size=32, channels=2, seed=1)
+        (folder / name).mkdir(parents=True)
+        for channel in range(2):
+            image = nibabel.Nifti1Image(images[..., channel].astype(np.int16), np.eye(4))
+            for field in ("descrip", "aux_file", "db_name", "intent_name"):
+                image.header[field] = b"Feldspat"
+            nibabel.save(image, folder / name / f"{name}_t{channel + 1}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), np.eye(4)), folder / name / f"{name}_seg.nii.gz")
+    # Shorter ones stand by chance in the pictures of a page, which are text, too.
+    parts = {part.casefold() for name in people for part in name.split("_") if len(part) > SHORTEST + 2}
+    return {*parts, "feldspat", "zaunkoenig"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+def test_names_of_folders_files_and_machines_stay_home(tmp_path, monkeypatch, capfd):
+    """What is shared of a study would say which hospital, whose computer and whose scan it comes from."""
+    import platform
+    import socket
+
+    home = tmp_path / "Wolkenstein" / "home-of-Quarzheim"
+    source = home / "Zaunkoenig"
+    people = plant_volumes(source)
+    monkeypatch.setenv("HOME", str(home))
+    for module, name in ((platform, "node"), (socket, "gethostname")):
+        monkeypatch.setattr(module, name, lambda: "wacholder-pc")
+    work = home / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    store, trained, unet = "Lindwurm-store", "Hollunder-run", "Kastanie-unet"
+    folders = {"wolkenstein", "quarzheim", "zaunkoenig", "lindwurm", "hollunder", "kastanie", "wacholder"}
+    folders |= {str(Path(__file__).parents[2]).casefold()}
+    few = ["--steps", "2", "--batch", "4"]
+    told_people = run(capfd, "inspect", source)
+    assert "looks like a person's name" in " ".join(told_people.split())
+    run(capfd, "prepare", source, "--out", store, "--size", "32x32", "--split", "0.5,0.25,0.25")
+    run(capfd, "train", "--variant", "base", "--data", store, "--out", trained, "--kimg", "0.008", *QUICK)
+    run(capfd, "generate", "--n", "12", "--model", trained, "--out", "shared/drawn")
+    run(capfd, "generate", "--n", "2", "--model", work / trained, "--out", "shared/npz", "--format", "npz")
+    run(capfd, "generate", "--n", "2", "--model", trained, "--out", "shared/png", "--format", "png")
+    run(capfd, "evaluate", "--real", store, "--synthetic", "shared/drawn", "--out", "shared/evaluation")
+    run(capfd, "export", trained, "--to", "shared/models", "--audit-n", "8")
+    run(
+        capfd, "segment", "train", "--data", store, "--synthetic", "shared/drawn", "--ratio", "0.5", "--out", unet, *few
+    )
+    run(capfd, "segment", "predict", "--model", unet, source, "--out", "predicted")
+    run(capfd, "segment", "score", "predicted", source, "--out", "scores.csv")
+    arms = ["--arms", "real,blended", "--draws", "1", "--seeds", "1"]
+    run(
+        capfd,
+        "segment",
+        "compare",
+        "--data",
+        store,
+        "--synthetic",
+        "shared/drawn",
+        "--out",
+        "compared",
+        *arms,
+        *few,
+    )
+
+    assert len(list((work / "shared").rglob("*"))) > 30
+    assert leaks(people | folders, work / "shared") == {}
+    (exported,) = (work / "shared" / "models").iterdir()
+    assert exported.name.startswith("base-")
+    # Names of cases stay in the store and in what is found of these cases; names of folders are not even there.
+    assert leaks(folders, work / store) == {}
+    assert leaks(folders, work / "predicted") == {}
+    assert told(folders, (work / "scores.csv").read_bytes()) == set()
+    for name in ("comparison.json", "comparison.md"):
+        assert told(people | folders, (work / "compared" / name).read_bytes()) == set()
+    # Runs are private: they remember where their store is. Whom it holds they do not say.
+    assert set(leaks(people | folders, work / trained)) == {"run.json"}
+    assert set(leaks(people | folders, work / unet)) == {"segmentation.json"}
+    for name in (trained, unet):
+        assert leaks(people - {"zaunkoenig"}, work / name) == {}
 
 
 def test_mistakes_are_told_without_the_header(tmp_path, capfd):

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from synthmed.data.dicom.names import tidy
 from synthmed.data.dicom.study import Series, Study
 from synthmed.errors import UserError
 
@@ -94,7 +95,7 @@ def _matching(study: Study, patterns: tuple[str, ...]) -> Choice:
     for group in study.groups:
         found: list[Series | None] = []
         for pattern in patterns:
-            fitting = [one for one in group if fnmatchcase(one.name.casefold(), pattern)]
+            fitting = [one for one in group if fnmatchcase(_spoken(one).casefold(), pattern)]
             if len(fitting) > 1:
                 names = ", ".join(one.name for one in fitting)
                 raise UserError(f"{study.path}: the pattern {pattern} fits {len(fitting)} series ({names}): narrow it")
@@ -102,6 +103,11 @@ def _matching(study: Study, patterns: tuple[str, ...]) -> Choice:
         if sum(one is not None for one in found) > sum(one is not None for one in best[0]):
             best = tuple(found), len(group)
     return _choice(study, *best)
+
+
+def _spoken(series: Series) -> str:
+    """Return what a pattern of the user is compared with: a name that is withheld, too, for the user knows it."""
+    return tidy(series.header.description) if series.withheld else series.name
 
 
 def _choice(study: Study, series: tuple[Series | None, ...], in_group: int) -> Choice:

@@ -1,10 +1,12 @@
-"""Headers of DICOM files: which files of a folder are DICOM, and the few elements of each that are needed."""
+"""Headers of DICOM files: which files of a folder are DICOM, and the elements of each that are needed."""
 
+import functools
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthmed.data.dicom.files import read_file
 from synthmed.data.dicom.quiet import quiet
@@ -24,40 +26,28 @@ _PROBED_IN_FOLDER, _PROBED = 3, 48
 _OTHERS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
 
 PERSONAL = (
-    "PatientName",
-    "PatientID",
-    "OtherPatientNames",
-    "OtherPatientIDs",
-    "PatientBirthDate",
-    "PatientBirthName",
-    "PatientMotherBirthName",
-    "PatientTelephoneNumbers",
-    "PatientAddress",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "SeriesDate",
-    "AcquisitionDate",
-    "ContentDate",
-    "InstitutionName",
-    "InstitutionAddress",
-    "ReferringPhysicianName",
-    "PerformingPhysicianName",
-    "NameOfPhysiciansReadingStudy",
-    "PhysiciansOfRecord",
-    "OperatorsName",
-    "StationName",
+    *("PatientID", "OtherPatientIDs", "PatientTelephoneNumbers", "PatientTelecomInformation", "PatientAddress"),
+    *("MedicalRecordLocator", "InsurancePlanIdentification", "CurrentPatientLocation", "AccessionNumber", "StudyID"),
+    *("AdmissionID", "ServiceEpisodeID", "RequestedProcedureID", "ScheduledProcedureStepID"),
+    *("PerformedProcedureStepID", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
+    *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialSiteName", "ResponsibleOrganization"),
+    *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName", "DeviceSerialNumber"),
+    *("ReferringPhysicianAddress", "ReferringPhysicianTelephoneNumbers", "PersonAddress", "PersonTelephoneNumbers"),
 )
-"""Elements that name a person, a place or a day; nothing that they say may be in a name."""
-_TAGS = (
-    *PERSONAL,
-    *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
-    *("Modality", "SeriesDescription", "SeriesNumber", "ImageType", "Rows", "Columns", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-)
+"""Elements that identify a person or a place; nothing that they say may be in a name, nor may people's names or days.
+
+Those are in all elements of the VRs PN, DA and DT, at whatever depth.
+"""
+_PN, _DAYS = "PN", ("DA", "DT")
+# An item for each slice or contour, and nothing in them names a person.
+_WITHOUT_PEOPLE = ("PerFrameFunctionalGroupsSequence", "ROIContourSequence")
+# What names a series whose description may not. Whatever else stands there is no modality, and may be anything.
+_MODALITIES = """
+AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO
+LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE
+RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
+"""
+_KNOWN_MODALITIES = frozenset(_MODALITIES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +60,8 @@ class Header:
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         patient: PatientID; empty where it is not known. Whoever issued it, patients of one ID are better kept together.
-        personal: Values of the elements `PERSONAL`.
-        modality: As DICOM abbreviates it.
+        personal: What it says of people, places and days, at whatever depth: see `PERSONAL`.
+        modality: As DICOM abbreviates it; OT for what is no modality of DICOM.
         description: SeriesDescription.
         number: SeriesNumber.
         frame_of_reference: UID of the space in which positions are told; empty where it is not known.
@@ -165,7 +155,7 @@ def read_header(path: Path) -> Header | None:
         return None
     try:
         with quiet():
-            dataset = read_file(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            dataset = read_file(path, stop_before_pixels=True)
             if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
                 return None
             header = _header(dataset, path)
@@ -180,17 +170,60 @@ def read_header(path: Path) -> Header | None:
 
 
 def _header(dataset: "Dataset", path: Path) -> Header:
+    modality = text(dataset, "Modality").upper()
     return Header(
         path=path,
         sop_class=text(dataset, "SOPClassUID"),
         study=text(dataset, "StudyInstanceUID"),
         series=text(dataset, "SeriesInstanceUID"),
         patient=text(dataset, "PatientID"),
-        personal=tuple(value for name in PERSONAL if (value := text(dataset, name))),
-        modality=text(dataset, "Modality").upper(),
+        # The slices of a series share these texts, which so are in memory once.
+        personal=tuple(sorted({sys.intern(value) for value in _personal(dataset) if value})),
+        modality=modality if not modality or modality in _KNOWN_MODALITIES else "OT",
         description=text(dataset, "SeriesDescription"),
         number=whole(dataset.get("SeriesNumber"), 0),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         image_type=tuple(part.strip().upper() for part in text(dataset, "ImageType").split("\\")),
         slices=slices_of(dataset, path),
     )
+
+
+def _personal(dataset: "Dataset") -> Iterator[str]:
+    """Yield what a data set and the sequences in it say of people, places and days."""
+    wanted, without = _tags(PERSONAL), _tags(_WITHOUT_PEOPLE)
+    for tag in list(dataset.keys()):  # noqa: SIM118 - a data set iterates over decoded elements
+        kind = _kind(dataset, tag)
+        if tag in without or (kind not in ("SQ", _PN, *_DAYS) and tag not in wanted):
+            continue
+        try:
+            value = dataset[tag].value
+        # The library raises whatever its parts raise on a damaged element, which then says nothing that we use.
+        except Exception:
+            continue
+        if kind == "SQ":
+            for item in value or ():
+                yield from _personal(item)
+            continue
+        for one in value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]:
+            yield str(one or "").strip(" \0")[: 8 if kind in _DAYS else None]
+
+
+def _kind(dataset: "Dataset", tag: Any) -> str:
+    """Return an element's VR without decoding it; that of the standard where the file does not say it."""
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    kind = dataset.get_item(tag).VR
+    if kind in (None, "UN"):
+        kind = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+    return str(kind)
+
+
+@functools.cache
+def _tags(names: tuple[str, ...]) -> frozenset[int]:
+    from pydicom.datadict import tag_for_keyword
+
+    tags = {name: tag_for_keyword(name) for name in names}
+    unknown = [name for name, tag in tags.items() if tag is None]
+    if unknown:
+        raise ValueError(f"no element is called {unknown[0]}")
+    return frozenset(int(tag) for tag in tags.values() if tag is not None)

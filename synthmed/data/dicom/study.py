@@ -9,9 +9,10 @@ import numpy as np
 
 from synthmed.data.dicom.headers import SECONDARY_CAPTURE, Header
 from synthmed.data.dicom.labels import LabelObject, read_label_object
-from synthmed.data.dicom.names import Identity, tidy
+from synthmed.data.dicom.names import tidy
 from synthmed.data.dicom.slices import Slice
 from synthmed.data.dicom.stack import SeveralVolumesError, Stack, plane, stack
+from synthmed.data.people import Identity
 from synthmed.errors import UserError
 
 LABELS = ("SEG", "RTSTRUCT")
@@ -28,7 +29,8 @@ class Series:
         path: Its folder, or its first file where other series are in the folder too.
         header: Of its first file.
         slices: In any order.
-        name: Its description as a name; the modality where there is none that may be told.
+        name: Its description as a name; the modality where there is none, or it is withheld.
+        withheld: Whether the description tells of a person.
         stack: Its slices in order; None where they make no single volume.
         error: Why they make none.
     """
@@ -38,6 +40,7 @@ class Series:
     header: Header
     slices: tuple[Slice, ...]
     name: str
+    withheld: bool
     stack: Stack | None
     error: UserError | None
 
@@ -64,7 +67,7 @@ class Study:
     Attributes:
         uid: StudyInstanceUID.
         patient: PatientID; empty where it is not known.
-        identity: What may be in no name.
+        identity: Of everybody in the data set: what may be in no name.
         groups: Series that lie on one grid, the best choice for a case first; a series may be broken.
         labels: Segmentations and structure sets.
         left_out: How many series were left out for each reason.
@@ -95,7 +98,9 @@ def studies_of(headers: list[Header]) -> list[Study]:
     for header in headers:
         found[header.study].append(header)
     crowded = _crowded(headers)
-    studies = [_study(uid, found[uid], crowded) for uid in sorted(found)]
+    # A relative or a physician may stand in another study's headers.
+    identity = Identity(text for header in headers for text in header.personal)
+    studies = [_study(uid, found[uid], identity, crowded) for uid in sorted(found)]
     return [study for study in studies if study.groups]
 
 
@@ -107,14 +112,13 @@ def _crowded(headers: list[Header]) -> set[Path]:
     return {folder for folder, uids in series.items() if len(uids) > 1}
 
 
-def _study(uid: str, headers: list[Header], crowded: set[Path]) -> Study:
+def _study(uid: str, headers: list[Header], identity: Identity, crowded: set[Path]) -> Study:
     known = [header for header in headers if header.patient]
     for header in known[1:]:
         if header.patient != known[0].patient:
             raise UserError(
                 f"{header.path} is of another patient than {known[0].path}, in the same study: correct their PatientID"
             )
-    identity = Identity(text for header in headers for text in header.personal)
     images: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         if header.slices:
@@ -142,7 +146,8 @@ def _series(uid: str, headers: list[Header], identity: Identity, crowded: set[Pa
     path = header.path if folder in crowded or any(other.path.parent != folder for other in headers) else folder
     slices = tuple(one for other in headers for one in other.slices)
     name = tidy(header.description)
-    if not name or identity.is_told_by(header.description):
+    withheld = bool(name) and identity.is_told_by(header.description)
+    if not name or withheld:
         name = header.modality
     found, wrong = None, None
     spaces = {other.frame_of_reference for other in headers}
@@ -152,7 +157,7 @@ def _series(uid: str, headers: list[Header], identity: Identity, crowded: set[Pa
         found = stack(slices, path)
     except UserError as error:
         wrong = error
-    return Series(uid, path, header, slices, name, found, wrong)
+    return Series(uid, path, header, slices, name, withheld, found, wrong)
 
 
 def _worth_looking_at(series: list[Series]) -> tuple[list[Series], dict[str, int]]:

@@ -1,12 +1,13 @@
 """Data sets as people have them: each layout is read by one small reader, chosen by looking at the folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
 from synthmed.data.readers.case import load_case
 from synthmed.data.readers.channels import Wanted, match_channels
-from synthmed.data.readers.description import FILE
+from synthmed.data.readers.description import FILE, UNNAMED, name_of
 from synthmed.data.readers.dicom import DicomReader
 from synthmed.data.readers.folders import VolumeFolderReader
 from synthmed.data.readers.images import Images, image_cases
@@ -68,7 +69,7 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
             dataset = reader.read(path, options)
             if not dataset.cases:
                 raise UserError(f"data set {path} has no case: {_lacks(reader, dataset)}")
-            return dataset
+            return _named(dataset, options.name)
     if (path / FILE).is_file():
         raise UserError(
             f"{path / FILE} is in no layout that synthmed reads: it names neither 'channel_names' (nnU-Net raw) nor"
@@ -78,6 +79,22 @@ def read_dataset(path: Path | str, options: ReadOptions | None = None) -> Datase
         f"{path} is in no layout that synthmed reads: neither dataset.json (Decathlon, nnU-Net raw)"
         f" nor a file that ends with {', '.join((*VOLUME_ENDINGS, *PICTURE_ENDINGS))} is in it"
     )
+
+
+def _named(dataset: Dataset, given: str | None) -> Dataset:
+    """Return the data set under the name that the user gives, or with a note where it has none."""
+    if given is not None:
+        name = name_of({"name": given})
+        if name == UNNAMED or not name.isprintable():
+            raise UserError(f"--name {given!r} is no name of a data set: give one line of words")
+        return replace(dataset, name=name)
+    if dataset.name != UNNAMED:
+        return dataset
+    note = (
+        f"the data set has no name and is called {UNNAMED} in all that is made of it: --name NAME gives it one (its"
+        " folder's may tell of people, and is never taken)"
+    )
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _lacks(reader: Reader, dataset: Dataset) -> str:

@@ -63,11 +63,13 @@ class ReadOptions:
         patient_pattern: Regular expression with one group, which finds the patient in a case's name.
         channels: Name of each channel and the pattern (as in a shell) of its files.
         label: Pattern of the label maps' files.
+        name: Name of the data set, which goes before that in its description.
     """
 
     patient_pattern: str | None = None
     channels: tuple[tuple[str, str], ...] = ()
     label: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Dataset:
 
     Attributes:
         path: Its folder.
-        name: From its description, else the folder's.
+        name: From its description, or as the user gives it, else `UNNAMED`: a folder's name may be a patient's.
         licence: As its description states it, else "unknown".
         layout: Name of the layout.
         channels: Names of the channels.

@@ -7,6 +7,9 @@ from synthmed.errors import UserError
 from synthmed.files import read_json
 
 FILE = "dataset.json"
+UNNAMED = "unnamed"
+"""Name of a data set that has none: its folder's may tell of people, and would be in all that is made of it."""
+_LONGEST = 100
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -64,6 +67,11 @@ def class_table(pairs: list[tuple[str, Any]], path: Path) -> tuple[tuple[str, ..
     if len(values) > 256:
         raise UserError(f'{path / FILE}: {len(values)} "labels" are more than the 256 that a store holds')
     return names, values
+
+
+def name_of(content: dict[str, Any]) -> str:
+    """Return the name that a description states, in one line, else `UNNAMED`."""
+    return " ".join(str(content.get("name") or "").split())[:_LONGEST] or UNNAMED
 
 
 def licence_of(content: dict[str, Any]) -> str:

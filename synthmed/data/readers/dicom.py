@@ -1,15 +1,17 @@
 """DICOM: a study is a case, its registered series are the channels, its SEG or RTSTRUCT objects the label map."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
 from synthmed.data.dicom.channels import COLOURS, MEND, Choice, choose_channels
 from synthmed.data.dicom.headers import Header, holds_dicom, read_headers
 from synthmed.data.dicom.labels import LabelObject, LabelSource
-from synthmed.data.dicom.names import Identity, patient_names, study_names, tidy
+from synthmed.data.dicom.names import patient_names, study_names, tidy
 from synthmed.data.dicom.series import RefusedSource, SeriesSource
 from synthmed.data.dicom.study import LABELS, Series, Study, studies_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
+from synthmed.data.readers.description import UNNAMED
 from synthmed.data.schema import IGNORE, Geometry
 from synthmed.data.volumes import Source
 from synthmed.errors import UserError
@@ -39,24 +41,23 @@ class DicomReader:
         studies = studies_of(headers)
         if not studies:
             raise UserError(f"{path} holds DICOM files but no images: add the series that they belong to")
-        everybody = Identity(text for header in headers for text in header.personal)
         channels, choices = choose_channels(studies, options.channels)
         names = study_names(study.uid for study in studies)
         patients = patient_names({study.uid: study.patient for study in studies}, names)
-        values, classes = _classes(studies, path)
+        spelled = _class_names(studies)
+        values, classes = _classes(spelled, path)
         cases, left_labels = [], 0
         for choice in choices:
             name = names[choice.study.uid]
-            label, unused = _label(choice, name, values)
+            label, unused = _label(choice, name, values, spelled)
             left_labels += unused
             images = _images(choice, channels, name)
             cases.append(CaseFiles(case=name, patient=patients[choice.study.uid], images=images, label=label))
         labelled = any(case.label is not None for case in cases)
         colour = len(channels) == 1 and any(one and one.slices[0].samples == 3 for one in choices[0].series)
-        own_name = path.resolve().name
         return Dataset(
             path=path,
-            name=tidy(own_name) if tidy(own_name) and not everybody.is_told_by(own_name) else "dicom",
+            name=UNNAMED,
             licence="unknown",
             layout="DICOM",
             channels=COLOURS if colour else channels,
@@ -64,7 +65,11 @@ class DicomReader:
             label_values=tuple(range(len(classes))) if labelled else (0,),
             cases=sorted(cases, key=lambda case: case.case),
             modalities=("picture",) * 3 if colour else _modalities(choices),
-            notes=(*_strays(headers, studies), *_notes(studies, choices, labelled, classes, left_labels)),
+            notes=(
+                *_strays(headers, studies),
+                *_notes(studies, choices, labelled, classes, left_labels),
+                *_withheld(choices, channels, options.channels, studies, spelled),
+            ),
             labelled=labelled,
         )
 
@@ -97,37 +102,60 @@ def _refused(series: Series) -> RefusedSource:
     return RefusedSource(path, str(series.error).removeprefix(f"{path} "))
 
 
-def _classes(studies: list[Study], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+Spelled = dict[tuple[Path, int], str]
+"""Name of the class of each structure, by its file and its number there."""
+
+
+def _class_names(studies: list[Study]) -> Spelled:
+    """Return the names of structures: their own, or "structure 1" and so on where those tell of a person.
+
+    What is called the same has the same number in all files, and what is not has another: a number within its file
+    says nothing of what a structure is.
+    """
+    own = {
+        (label.path, number): label.names[number]
+        for study in studies
+        for label in study.labels
+        for number in label.names
+    }
+    identity = next((study.identity for study in studies), None)
+    found: Spelled = {}
+    withheld: dict[str, list[tuple[Path, int]]] = {}
+    for place, text in own.items():
+        if not tidy(text) or (identity is not None and identity.is_told_by(text)):
+            withheld.setdefault((tidy(text) or text).casefold(), []).append(place)
+        else:
+            found[place] = tidy(text)
+    taken = {name.casefold() for name in found.values()}
+    free = (name for number in itertools.count(1) if (name := f"structure {number}") not in taken)
+    for _, places in sorted(withheld.items()):
+        found |= dict.fromkeys(places, next(free))
+    return found
+
+
+def _classes(spelled: Spelled, path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return the label value of each structure's name, case aside, over all studies, and the names of the classes.
 
     Raises:
         UserError: If there are more than a label map of a store can tell apart.
     """
-    spelled: dict[str, str] = {}
-    for study in studies:
-        for label in study.labels:
-            for number in label.names:
-                name = _class_name(label, number, study)
-                if name.casefold() != BACKGROUND:
-                    spelled.setdefault(name.casefold(), name)
-    if len(spelled) >= IGNORE:
+    known: dict[str, str] = {}
+    for name in spelled.values():
+        if name.casefold() != BACKGROUND:
+            known.setdefault(name.casefold(), name)
+    if len(known) >= IGNORE:
         raise UserError(
-            f"{path} has {len(spelled)} structures of different names in its SEG and RTSTRUCT objects, there can be"
+            f"{path} has {len(known)} structures of different names in its SEG and RTSTRUCT objects, there can be"
             f" {IGNORE - 1}: give what is the same one name, or leave out the objects that are not needed"
         )
-    ordered = sorted(spelled)
+    ordered = sorted(known)
     return {name: value for value, name in enumerate(ordered, start=1)}, (
         BACKGROUND,
-        *(spelled[name] for name in ordered),
+        *(known[name] for name in ordered),
     )
 
 
-def _class_name(label: LabelObject, number: int, study: Study) -> str:
-    name = tidy(label.names[number])
-    return name if name and not study.identity.is_told_by(label.names[number]) else f"structure {number}"
-
-
-def _label(choice: Choice, name: str, values: dict[str, int]) -> tuple[Source | None, int]:
+def _label(choice: Choice, name: str, values: dict[str, int], spelled: Spelled) -> tuple[Source | None, int]:
     """Return the label map of a study and how many of its label objects belong to series that were left out."""
     chosen = [one for one in choice.series if one is not None]
     if not chosen or not choice.study.labels:
@@ -147,7 +175,7 @@ def _label(choice: Choice, name: str, values: dict[str, int]) -> tuple[Source | 
     for label in used:
         table = []
         for number in sorted(label.names):
-            class_name = _class_name(label, number, choice.study)
+            class_name = spelled[label.path, number]
             value = values.get(class_name.casefold())
             if value is None:
                 continue
@@ -197,7 +225,7 @@ def _notes(
             places[reason] += bool(count)
     for reason in sorted(left):
         if left[reason]:
-            notes.append(f"left out: {left[reason]} series of {_count(places[reason])} with {reason}")
+            notes.append(f"left out: {left[reason]} series of {_studies(places[reason])} with {reason}")
     others = Counter(kind for study in studies for kind in study.others)
     if others:
         kinds = ", ".join(tidy(kind) for kind in sorted(others))
@@ -210,9 +238,47 @@ def _notes(
         notes.append("where structures overlap, the smaller one is shown")
     unknown = sum(not study.patient for study in studies)
     if unknown:
-        notes.append(f"no PatientID in {_count(unknown)}: each such study is taken for a patient of its own")
+        notes.append(f"no PatientID in {_studies(unknown)}: each such study is taken for a patient of its own")
     return tuple(notes)
 
 
-def _count(studies: int) -> str:
+def _studies(studies: int) -> str:
     return f"{studies} {'study' if studies == 1 else 'studies'}"
+
+
+def _withheld(
+    choices: list[Choice],
+    channels: tuple[str, ...],
+    wanted: tuple[tuple[str, str], ...],
+    studies: list[Study],
+    spelled: Spelled,
+) -> tuple[str, ...]:
+    """Return what to say of descriptions that name nothing since they tell of a person."""
+    notes: list[str] = []
+    why = "for it holds a name, number or date of a person in the headers"
+    series = [one for study in studies for group in study.groups for one in group if one.withheld]
+    if series and not wanted and channels != ("CT",):
+        files = len({one.path for each in series for one in each.slices})
+        instead = {
+            channel
+            for choice in choices
+            for channel, one in zip(channels, choice.series, strict=True)
+            if one is not None and one.withheld
+        }
+        called = f"called {', '.join(sorted(instead))} instead" if instead else "they are no channel"
+        notes.append(
+            f"SeriesDescription of {files} files dropped, {why}: {called}; --channel NAME=PATTERN names the channels"
+        )
+    for kind, element in (("SEG", "SegmentLabel"), ("RTSTRUCT", "ROIName")):
+        dropped = {
+            (label.path, spelled[label.path, number])
+            for study in studies
+            for label in study.labels
+            for number, text in label.names.items()
+            if label.kind == kind and study.identity.is_told_by(text)
+        }
+        if dropped:
+            files = len({path for path, _ in dropped})
+            called = ", ".join(sorted({name for _, name in dropped}))
+            notes.append(f"{element} of {files} files dropped, {why}: called {called} instead")
+    return tuple(notes)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from synthmed.data.readers.base import Dataset, Modality, ReadOptions
 from synthmed.data.readers.cases import Found
+from synthmed.data.readers.description import UNNAMED
 from synthmed.data.readers.found import find_labels
 from synthmed.data.readers.patients import assign_patients
 
@@ -45,7 +46,7 @@ def labelled_dataset(
     first = cases[0].images[0].path.name if cases else ""
     return Dataset(
         path=path,
-        name=path.resolve().name,
+        name=UNNAMED,
         licence="unknown",
         layout=layout,
         channels=channels,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key, visible_files
-from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
+from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, name_of, read_description
 from synthmed.data.readers.modality import modality_of
 from synthmed.data.readers.patients import assign_patients
 from synthmed.data.volumes import NIFTI_ENDINGS, NiftiSource
@@ -40,7 +40,7 @@ class DecathlonReader:
         listed = {case.label.path for case in cases if case.label}
         return Dataset(
             path=path,
-            name=str(content.get("name") or path.name),
+            name=name_of(content),
             licence=licence_of(content),
             layout="Medical Segmentation Decathlon",
             channels=channels,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions, natural_key, visible_files
-from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, read_description
+from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, name_of, read_description
 from synthmed.data.readers.modality import modality_of
 from synthmed.data.readers.patients import assign_patients
 from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, Source, source_of
@@ -46,7 +46,7 @@ class NnunetReader:
         picture = ending.lower() in PICTURE_ENDINGS
         return Dataset(
             path=path,
-            name=str(content.get("name") or path.name),
+            name=name_of(content),
             licence=licence_of(content),
             layout="nnU-Net raw",
             channels=channels,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from synthmed.data.readers.base import CaseFiles, Dataset, ReadOptions, natural_key
 from synthmed.data.readers.channels import Wanted, match_channels
-from synthmed.data.readers.description import FILE, licence_of, read_description
+from synthmed.data.readers.description import FILE, licence_of, name_of, read_description
 from synthmed.data.readers.dicom import DicomReader
 from synthmed.data.readers.images import FOLDERS, Images, image_cases
 from synthmed.data.readers.modality import modality_of
@@ -54,7 +54,7 @@ def read_unlabelled(path: Path | str, beside: Manifest, *, patient_pattern: str 
     description = read_description(path) if (path / FILE).is_file() else {}
     return Dataset(
         path=path,
-        name=str(description.get("name") or path.name),
+        name=name_of(description),
         licence=licence_of(description),
         layout="images without labels",
         channels=beside.channels,

@@ -183,7 +183,7 @@ def read_study(folder: Path | str) -> Study:
         elif (home / FAILED).is_file():
             failures[digest] = _cause(home / FAILED)
     study = Study(
-        name=str((value.get("configuration") or {}).get("name", folder.resolve().name)),
+        name=str((value.get("configuration") or {}).get("name", "study")),
         hash=str(value.get("hash", "")),
         version=str(value.get("synthmed", value.get("version", ""))),
         planned=planned,
