@@ -3,8 +3,9 @@
 import shutil
 from importlib import metadata, resources
 from pathlib import Path
-from platform import machine, platform, python_version
+from platform import platform, python_version
 
+import psutil
 from pydantic import BaseModel
 
 from synthmed import __version__, extras, hardware
@@ -63,7 +64,7 @@ def examine(folder: Path | str = ".") -> Report:
         synthmed=__version__,
         python=python_version(),
         platform=platform(),
-        processor=_processor(),
+        processor=hardware.processor_name(),
         packages=versions,
         backend=backend,
         devices=devices,
@@ -128,28 +129,18 @@ def _number_formats() -> dict[str, list[str]]:
     return {name: sorted(wanted & flags) for name, wanted in _FORMAT_FLAGS.items()}
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, machine())
-
-
 def _memory() -> tuple[int | None, int | None]:
     """Return (total, available) bytes; a container's limit counts where it is lower."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    except (OSError, ValueError, IndexError):
+        memory = psutil.virtual_memory()
+    except (psutil.Error, OSError):
         return None, None
-    total, available = sizes.get("MemTotal"), sizes.get("MemAvailable")
+    total, available = memory.total, memory.available
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
     except (OSError, ValueError):  # No such file, or "max": no limit.
         return total, available
-    if total is None or limit < total:
-        return limit, min(available or limit, max(limit - used, 0))
+    if limit < total:
+        return limit, min(available, max(limit - used, 0))
     return total, available
