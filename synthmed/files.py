@@ -119,7 +119,7 @@ def check_resumable(out: Path | str, *, resume: bool) -> None:
 def folder_lock(path: Path | str, busy: str | None = None) -> Iterator[None]:
     """Lock a folder, which need not exist yet, against other processes until the block ends.
 
-    Whoever writes a folder locks it first. The lock is the file `.NAME.lock` beside it, which is removed at the end with
+    Whoever writes a folder locks it first. The lock is the file `.NAME.lock` beside it; it is removed at the end, with
     parents that were made for it and are empty. The same thread may lock a folder again inside the block. What killed
     processes left of it under temporary names is removed. A file is locked in the same way.
 

@@ -165,9 +165,9 @@ def test_a_mistake_in_the_second_call_does_not_cost_the_first_one(source, tmp_pa
 
 def test_a_second_process_is_told_so(source, tmp_path, elsewhere):
     """Two processes would write into one another's shards."""
-    with elsewhere(lambda: workfolder.work_on(tmp_path / "store")):
-        with pytest.raises(UserError, match="is being prepared by another process: wait for it or stop it"):
-            prepare(source, tmp_path / "store")
+    busy = pytest.raises(UserError, match="is being prepared by another process: wait for it or stop it")
+    with elsewhere(lambda: workfolder.work_on(tmp_path / "store")), busy:
+        prepare(source, tmp_path / "store")
     assert len(prepare(source, tmp_path / "store")) == 30
 
 
