@@ -49,6 +49,7 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
+        self._hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
         self._before = {number: signal.signal(number, self._end) for number in ending_signals()}
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
@@ -67,6 +68,7 @@ class Signals:
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.excepthook, sys.unraisablehook, threading.excepthook = self._hooks
         # After all signals that came; 0 is none.
         self._writing.send(b"\0")
         self._watcher.join(timeout=LAST_SECONDS)
@@ -74,6 +76,8 @@ class Signals:
     def _end(self, number: int, frame: FrameType | None) -> None:
         """End in order: what is half-written is removed on the way out."""
         self.number = self.number or number
+        # Compiled code that is interrupted prints what it cannot pass on, and threads what ends them.
+        sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
