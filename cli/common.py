@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,25 @@ def console(*, stderr: bool = False) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     # Into a file or a pipe a table keeps its lines whole; 80 columns would break them.
     return Plain(stderr=stderr, markup=False, highlight=False, width=None if terminal else 160)
+
+
+def lock_folder(path: Path) -> None:
+    """Lock a folder that the running command writes until it ends: before anything that takes long.
+
+    Raises:
+        UserError: If another process writes it.
+    """
+    from synthmed.files import folder_lock
+
+    click.get_current_context().with_resource(folder_lock(path))
+
+
+def lock_first_free(candidates: Iterable[Path]) -> Path:
+    """Return the first of some folders that is free, locked as by `lock_folder`: two commands at once take two."""
+    from synthmed.files import first_free_folder
+
+    path: Path = click.get_current_context().with_resource(first_free_folder(candidates))
+    return path
 
 
 def emit_json(value: Any) -> None:
@@ -97,7 +117,7 @@ def _bar(description: str) -> Iterator[Progress]:
         task = bar.add_task(one_line(description), total=None, note="")
 
         def report(done: int, total: int, note: str) -> None:
-            bar.update(task, completed=done, total=total, note=one_line(note))
+            bar.update(task, completed=done, total=total or None, note=one_line(note))
 
         yield report
 
@@ -118,8 +138,9 @@ def _plain_lines(description: str) -> Progress:
         left = ""
         if first_done < done < total:
             left = f", {_duration((now - start) * (total - done) / (done - first_done))} left"
-        share = f" ({done / total:.0%})" if total else ""
-        echo(f"{description}: {done}/{total}{share}{left}{f', {note}' if note else ''}")
+        # Without a total nothing can be counted yet.
+        parts = [f"{done}/{total} ({done / total:.0%}){left}"] if total else []
+        echo(f"{description}: {', '.join(filter(None, (*parts, note)))}")
 
     return report
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .common import console, progress, seed_option
+from .common import console, lock_folder, progress, seed_option
 
 COMMANDS = [
     "synthmed inspect DATASET",
@@ -37,6 +37,7 @@ def command(out: Path, resume: bool, seed: int) -> None:
     from synthmed.backend import need_tensorflow
 
     need_tensorflow("synthmed demo")
+    lock_folder(out)
     from synthmed.reporting.demo import BLENDED, REAL_ONLY, verdict, write_demo_report
     from synthmed.study.demo import DemoOptions, run_demo
 

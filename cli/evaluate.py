@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import console, echo, emit_json, json_option, seed_option
+from .common import console, echo, emit_json, json_option, lock_folder, seed_option
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -55,6 +55,7 @@ def command(
     Example:
       synthmed evaluate --real store --synthetic generated --out evaluation
     """
+    lock_folder(out)
     from synthmed.backend import check_backend
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet

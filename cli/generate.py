@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .common import console, progress, seed_option
+from .common import console, lock_first_free, lock_folder, progress, seed_option
 
 
 @click.command()
@@ -79,7 +79,7 @@ def command(
     Example:
       synthmed generate --n 100 --model runs/00000-cond --out Dataset901_Synthetic
     """
-    from synthmed.generation.generate import check_drawable, check_request, free_folder, generate
+    from synthmed.generation.generate import check_drawable, check_request, default_folders, generate
     from synthmed.generation.locate import open_sampler
     from synthmed.generation.masks import chosen_masks
     from synthmed.generation.sampler import BATCH
@@ -88,11 +88,12 @@ def command(
     batch = BATCH if batch is None else batch
     part = Shard.parse(shard)
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
+    target = lock_first_free(default_folders()) if out is None else out
+    lock_folder(target)
     source = chosen_masks(masks)
     sampler, origin = open_sampler(model, batch=batch)
     check_drawable(sampler, unit=unit, fmt=fmt, masks=source, require=require)
     console(stderr=True).print(origin)
-    target = free_folder() if out is None else out
     with progress("generate") as report:
         generate(
             sampler,

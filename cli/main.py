@@ -1,7 +1,6 @@
 """The `synthmed` command: a group that imports a command's module only when that command runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +10,8 @@ import click
 from synthmed import __version__
 from synthmed.display import one_line
 from synthmed.errors import UserError
+
+from .signals import Signals
 
 # name: (module of this package, help line). Written out here because reading a help line from a module would import
 # that module, and `synthmed --help` has to answer at once.
@@ -32,8 +33,6 @@ COMMANDS = {
 }
 
 USER_ERROR = 2
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 class LazyGroup(click.Group):
@@ -85,25 +84,39 @@ def app(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process.
 
-    The code is 0, or 2 with one line that says what is wrong, or 130 after Ctrl-C.
+    The code is 0, or 2 with one line that says what is wrong, or 128 and the number of the signal that ended it: 130
+    after Ctrl-C, 143 after SIGTERM.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug, given = _debug_first(given)
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = app.main(given, prog_name="synthmed", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted", debug=debug, code=INTERRUPTED)
-    except click.exceptions.NoArgsIsHelpError as error:
+    debug, given = _debug_first(list(sys.argv[1:] if arguments is None else arguments))
+    code, failure = None, None
+    with Signals() as signals:
+        try:
+            code = app.main(given, prog_name="synthmed", standalone_mode=False)
+        except BaseException as error:
+            failure = error
+    if failure is not None:
+        code = _code_of(failure, signals, debug=debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _code_of(error: BaseException, signals: Signals, *, debug: bool) -> int:
+    """Return the exit code after an error, and print the line that says what is wrong."""
+    if signals.number is not None:
+        # What is interrupted may fail in any way; what was stopped in order says how to go on.
+        said = str(error) if isinstance(error, UserError) else signals.word
+        return _fail(said, error, debug=debug, code=signals.code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
-        code = USER_ERROR
-    except BrokenPipeError:
+        return USER_ERROR
+    if isinstance(error, BrokenPipeError):
         # Whoever read our output (`| head`) has seen enough; Python would complain again while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except Exception as error:
-        code = _fail(_message(error), debug=debug)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 0
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return _fail(signals.word, error, debug=debug, code=signals.code)
+    if isinstance(error, Exception):
+        return _fail(_message(error), error, debug=debug)
+    raise error
 
 
 def _debug_first(arguments: list[str]) -> tuple[bool, list[str]]:
@@ -128,11 +141,11 @@ def _message(error: Exception) -> str:
     return explain(error)
 
 
-def _fail(message: str, *, debug: bool, code: int = USER_ERROR) -> int:
+def _fail(message: str, error: BaseException, *, debug: bool, code: int = USER_ERROR) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exception(error)
     click.echo("synthmed: error: " + one_line(" ".join(message.split())), err=True)
     return code
 
@@ -142,11 +155,6 @@ def _nearest(name: str) -> str:
 
     near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _terminate(signum: int, frame: object) -> None:
-    # An exception instead of sudden death: the temporary files that are being written are removed on the way out.
-    raise SystemExit(TERMINATED)
 
 
 if __name__ == "__main__":

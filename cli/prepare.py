@@ -9,7 +9,7 @@ import click
 
 from synthmed.errors import UserError, present
 
-from .common import console, echo, parse_size, progress, seed_option
+from .common import console, echo, lock_folder, parse_size, progress, seed_option
 from .reading import reading_options
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def command(
         raise UserError("--plan-only writes no store: leave out --out, and give it when --plan executes the plan")
     if plan_only is None and out is None:
         raise UserError("prepare needs a place for the store: add --out STORE")
+    for written in filter(None, (out, plan_only)):
+        lock_folder(written)
     if plan is not None:
         _prepare_as_planned(dataset, present(out, _REFUSED), plan)
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .common import console, progress, seed_option
+from .common import console, lock_folder, progress, seed_option
 
 
 @click.command()
@@ -72,6 +72,7 @@ def command(
 
     batch = BATCH if batch is None else batch
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
+    lock_folder(out)
     client = GeneratorClient(
         url,
         model=model or default_model(),

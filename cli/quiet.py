@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
@@ -12,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
+SLOW_SECONDS = 1.0
 _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d")
 
 
@@ -51,11 +53,26 @@ class _QuietImport(MetaPathFinder):
             def execute_quietly(module: ModuleType) -> None:
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
-                with _without_chatter():
+                with _said_if_slow("loading TensorFlow"), _without_chatter():
                     execute(module)
 
             spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
         return spec
+
+
+@contextmanager
+def _said_if_slow(line: str) -> Iterator[None]:
+    """Say what is being done, where the block takes longer than anybody waits without a word."""
+    screen = os.dup(2)
+    timer = threading.Timer(SLOW_SECONDS, os.write, (screen, f"{line}\n".encode()))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        os.close(screen)
 
 
 @contextmanager

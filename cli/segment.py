@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .common import console, echo, emit_json, json_option, progress
+from .common import console, echo, emit_json, json_option, lock_folder, progress
 from .segment_compare import command as compare_command
 from .segment_options import flips_option
 from .segment_score import command as score_command
@@ -65,6 +65,7 @@ def predict_command(source: Path, models: tuple[Path, ...], out: Path, as_json: 
     from synthmed.backend import need_tensorflow
 
     need_tensorflow("synthmed segment predict")
+    lock_folder(out)
     from synthmed.segmentation.predict import predict
     from synthmed.segmentation.run import SegmentationRun
 

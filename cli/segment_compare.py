@@ -7,7 +7,7 @@ import click
 
 from synthmed.errors import UserError
 
-from .common import console, emit_json, json_option, progress
+from .common import console, emit_json, json_option, lock_folder, progress
 from .segment_options import filter_with_option, judge_of, mirror_option
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def command(
     from synthmed.backend import need_tensorflow
 
     need_tensorflow("synthmed segment compare")
+    lock_folder(out)
     from synthmed.data.store import Store, find_latest_store
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation import compare

@@ -8,7 +8,7 @@ import click
 from synthmed.errors import UserError
 from synthmed.files import check_resumable
 
-from .common import console, emit_json, json_option, progress
+from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress
 from .segment_options import NO_JUDGE, Ratio, filter_with_option, judge_of, mirror_option
 
 if TYPE_CHECKING:
@@ -97,10 +97,12 @@ def command(
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
     from synthmed.segmentation.train import train
-    from synthmed.training.run import next_run_path
+    from synthmed.training.run import next_run_paths
 
     if resume and out is None:
         raise UserError("--resume needs the run to go on with: give --out RUN")
+    if out is not None:
+        lock_folder(out)
     begun = SegmentationRun.open(out) if resume and out and (out / RECORD).is_file() else None
     if begun and begun.record.synthetic and synthetic is None and generator is None:
         folder = Path(begun.record.synthetic.folder)
@@ -119,7 +121,7 @@ def command(
         # What blends is given again with the same command, but has no part in a run whose answer was 0.
         options = with_ratio(options, options.ratio)
     blended = _blended(synthetic, generator, options) if options.uses_synthetic else None
-    path = out or next_run_path(RUNS, "unet")
+    path = out or lock_first_free(next_run_paths(RUNS, "unet"))
     wanted = judged and begun is None and options.blending.keep < 1 and not options.blending.judge
     if wanted and isinstance(blended, SyntheticSet):
         # Now rather than when the judge has been trained.

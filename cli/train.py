@@ -1,5 +1,6 @@
 """`synthmed train`: train a generator."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import click
 
 from synthmed.errors import UserError
 
-from .common import console, emit_json, json_option, progress
+from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -73,16 +74,18 @@ def command(
     check_backend()
     from synthmed.training.devices import Devices
     from synthmed.training.options import read_options
-    from synthmed.training.plan import execute, plan_training
-    from synthmed.training.run import Run, find_latest_run, next_run_path
+    from synthmed.training.run import Run, find_latest_run, next_run_paths
     from synthmed.training.sharing import describe
 
     if resume and out is None:
         out = find_latest_run(Path(), variant=variant, with_checkpoint=False)
-    path = out or next_run_path(RUNS, variant)
-    begun = Run.open(path) if resume and (path / "run.json").is_file() else None
+    begun = Run.open(out) if resume and out and (out / "run.json").is_file() else None
     given = {"variant": variant, **values}
     options = read_options(given, begun=begun.options if begun else None, config=config, assignments=assignments)
+    # Before Keras is imported, which takes long; of several workers the chief alone locks the run.
+    path = _locked(out, next_run_paths(RUNS, variant), lock=not dry_run and options.strategy != "workers")
+    from synthmed.training.plan import execute, plan_training
+
     if options.strategy == "workers" and (out is None or (data is None and begun is None)):
         raise UserError("--strategy workers needs --out and --data: every worker has to name the same run and store")
     # Before all else that may touch TensorFlow: it takes part in a cluster from its start or not at all.
@@ -104,6 +107,15 @@ def command(
         raise UserError(
             f"stopped; {path} is saved: go on with `synthmed train --variant {variant} --out {path} --resume`"
         )
+
+
+def _locked(out: Path | None, candidates: Iterator[Path], *, lock: bool) -> Path:
+    if not lock:
+        return out or next(candidates)
+    if out is None:
+        return lock_first_free(candidates)
+    lock_folder(out)
+    return out
 
 
 def _store(data: Path | None, begun: "Run | None", *, dry_run: bool) -> "Store":

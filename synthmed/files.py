@@ -1,18 +1,24 @@
-"""Writing so that nothing is ever half-written: a temporary name first, a rename at the end."""
+"""Writing so that nothing is ever half-written: a temporary name first, a rename at the end, one process at a time."""
 
 import codecs
-import fcntl
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
 
 from synthmed.errors import UserError
 
@@ -21,17 +27,32 @@ DEEPEST_JSON = 100
 _LONGEST_NUMBER = 40
 # Few files hold such a number; all others are parsed at full speed.
 _LONG_NUMBER = re.compile(r"\d{40}|\d[eE]\+?\d{3}")
+LOCKS_VARIABLE = "SYNTHMED_LOCKS"
+"""Environment variable that says `off` where a file system has no locks and nobody else writes to the folder."""
+INNER_LOCK = ".lock"
+"""Name of a folder's lock inside it, where nothing may be written beside it (the root of a mounted disk)."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_TEMPORARY = re.compile(r"\.partial-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?")
+_FOREIGN_SECONDS = 24 * 3600.0
+"""A temporary of a process that cannot be looked at, since it ran on another machine, is left alone for so long."""
+
+
+class Busy(UserError):
+    """Another process holds the lock."""
 
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, remove it when it fails.
 
-    The temporary name keeps all suffixes of `path`, since libraries choose a format by them.
+    The temporary name keeps all suffixes of `path`, since libraries choose a format by them. What killed processes left
+    in the folder is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+    _remove_leftovers_once(os.path.abspath(path.parent))
+    suffix = "".join(path.suffixes[-2:])
+    handle, name = tempfile.mkstemp(prefix=f".partial-{_owner()}-", suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -50,31 +71,44 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` when the block succeeds, remove it when it fails.
 
-    Parents that had to be made for it are removed again on failure.
+    The folder is locked meanwhile; parents that had to be made for it are removed again on failure.
 
     Raises:
-        UserError: If `path` exists already and is not an empty folder.
+        UserError: If `path` exists already and is not an empty folder, or another process writes it.
     """
     path = Path(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    with folder_lock(path):
+        refuse_taken(path)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-{_owner()}-", dir=path.parent))
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            if path.is_dir():
+                path.rmdir()
+            os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def is_free(path: Path | str) -> bool:
+    """Tell whether nothing is at `path`, or an empty folder; a lock inside it does not count."""
+    path = Path(path)
+    if not path.is_dir():
+        return not path.exists()
+    return all(child.name == INNER_LOCK for child in path.iterdir())
+
+
+def refuse_taken(path: Path | str) -> None:
+    """Do nothing where `path` is free for something new.
+
+    Raises:
+        UserError: If something is there.
+    """
+    if not is_free(path):
         raise UserError(f"{path} exists already: choose another --out or remove it first")
-    made = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
 
 
 def check_resumable(out: Path | str, *, resume: bool) -> None:
@@ -84,38 +118,110 @@ def check_resumable(out: Path | str, *, resume: bool) -> None:
         UserError: If it is a file, or a folder that holds something which is not to be resumed.
     """
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not resume):
+    if not is_free(out) and not (resume and out.is_dir()):
         raise UserError(f"{out} exists already: add --resume to go on with it, or choose another --out")
 
 
 @contextmanager
-def hold(path: Path | str, told: str) -> Iterator[None]:
-    """Hold the file at `path`, which is made if need be with its folder, against other processes until the block ends.
+def folder_lock(path: Path | str, busy: str | None = None) -> Iterator[None]:
+    """Lock a folder, which need not exist yet, against other processes until the block ends.
 
-    A process that dies lets go of it.
+    Whoever writes a folder locks it first. The lock is the file `.NAME.lock` beside it; it is removed at the end, with
+    parents that were made for it and are empty. The same thread may lock a folder again inside the block. What killed
+    processes left of it under temporary names is removed. A file is locked in the same way.
+
+    Args:
+        path: The folder.
+        busy: What the error says; by default that another process writes the folder.
 
     Raises:
-        UserError: With the words `told`, if another process holds it.
+        Busy: If another process, or another thread, has locked it.
+        UserError: If its file system has no locks.
     """
-    while True:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(told) from None
-            # Whoever held it may have removed it since we opened it: then we hold a file that nobody else will see.
-            if not _is_at(file.fileno(), path):
-                continue
-            yield
-            return
-
-
-def _is_at(descriptor: int, path: Path | str) -> bool:
+    path = Path(path)
+    real = Path(os.path.realpath(path))
+    made = [parent for parent in real.parents if not parent.exists()]
+    busy = busy or f"{path} is being written by another process: wait for it or stop it"
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+        with file_lock(_lock_of(real), busy, folder=path) as first:
+            if first:
+                _remove_leftovers(real.parent, of=real.name)
+            yield
+    finally:
+        for parent in made:
+            # Somebody else may have put something there.
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def first_free_folder(candidates: Iterable[Path]) -> Iterator[Path]:
+    """Yield the first of some folders that is free and that no other process is about to write, locked.
+
+    Two processes at once get two folders.
+    """
+    for path in candidates:
+        if not is_free(path):
+            continue
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder_lock(path))
+            except Busy:
+                continue
+            # Whoever had the lock before may have made it.
+            if is_free(path):
+                yield path
+                return
+    raise UserError("no folder is free: name one with --out")
+
+
+@contextmanager
+def file_lock(file: Path | str, busy: str, *, folder: Path | None = None) -> Iterator[bool]:
+    """Hold the lock file `file`, which is made if need be with its folder and removed at the end.
+
+    A process that dies lets go of it. The same thread may take it again inside the block.
+
+    Args:
+        file: The lock's own file; nothing is kept in it.
+        busy: What the error says where another process has it.
+        folder: What it locks, for the error where its file system has no locks.
+
+    Yields:
+        Whether this thread took it now; false inside another block that has it, and where locks are switched off.
+
+    Raises:
+        Busy: If another process, or another thread, has it.
+        UserError: If its file system has no locks.
+    """
+    if os.environ.get(LOCKS_VARIABLE, "").lower() == "off":
+        yield False
+        return
+    # Threads exclude one another; a thread that has the lock gets it again.
+    lock = FileLock(file, timeout=0, is_singleton=True, thread_local=True, preserve_lock_file=True)
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise Busy(busy) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise UserError(
+            f"the file system of {folder or file} has no locks, so a second command on it would not be noticed: write "
+            f"to another disk, or set {LOCKS_VARIABLE}=off in the environment where there will be none"
+        ) from None
+    try:
+        yield lock.lock_counter == 1
+    finally:
+        if lock.lock_counter == 1:
+            # While we have it: whoever opened it meanwhile finds it gone, and tries again with a new one.
+            with suppress(OSError):
+                os.unlink(file)
+        lock.release()
+        if os.name == "nt" and not lock.is_locked:
+            # Windows removes no file that is open.
+            with suppress(OSError):
+                os.unlink(file)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -234,6 +340,74 @@ def sha256_file(path: Path | str) -> str:
 def sha256_json(value: Any) -> str:
     """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no white space)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _lock_of(real: Path) -> Path:
+    beside = real.parent / f".{real.name}.lock"
+    writable = not real.is_dir() or os.access(real.parent, os.W_OK)
+    return beside if writable else real / INNER_LOCK
+
+
+def _owner() -> str:
+    """Return what a temporary's name says of its process: the machine, its number, when it started."""
+    return f"{_machine()}-{os.getpid()}-{_started(os.getpid()) or 0}"
+
+
+@cache
+def _machine() -> str:
+    """Return what stands for this machine, in this container, as long as it runs; the name cannot be read from it."""
+    return hashlib.sha256(f"{socket.gethostname()} {_started(1)}".encode()).hexdigest()[:8]
+
+
+def _started(process: int) -> int | None:
+    """Return when a process started, in seconds since the machine did, whatever the clock was set to since."""
+    try:
+        return round(psutil.Process(process).create_time() - psutil.boot_time())
+    except (psutil.Error, OSError):
+        return None
+
+
+def _is_alive(process: int, started: int) -> bool:
+    """Tell whether a process runs; one that may not be looked at does, a later one with its number does not count."""
+    if not psutil.pid_exists(process):
+        return False
+    try:
+        if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+            return False
+    except (psutil.Error, OSError):
+        return True
+    now = _started(process)
+    return now is None or abs(now - started) <= 2
+
+
+@cache
+def _remove_leftovers_once(folder: str) -> None:
+    _remove_leftovers(Path(folder))
+
+
+def _remove_leftovers(folder: Path, *, of: str | None = None) -> None:
+    """Remove temporaries whose process is dead; with the lock of the folder `of` at hand, all temporaries of it."""
+    with suppress(OSError):
+        for path in list(folder.glob(".*partial-*")):
+            found = _TEMPORARY.search(path.name)
+            own = of is not None and found is not None and path.name[: found.start()] == f".{of}"
+            if found is None or not (own or _is_abandoned(path, found)):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, owner: re.Match[str]) -> bool:
+    machine, process, started = owner.groups()
+    if machine == _machine():
+        return not _is_alive(int(process), int(started))
+    try:
+        newest = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:
+        return False
+    return time.time() - newest > _FOREIGN_SECONDS
 
 
 def _flush_to_disk(path: Path) -> None:

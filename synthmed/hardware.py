@@ -2,21 +2,29 @@
 
 import os
 from pathlib import Path
+from platform import machine
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 
 
 def processor_flags() -> frozenset[str]:
     """Return the feature flags that Linux reports for the processor; empty where it reports none."""
+    return frozenset(_processor_says("flags", "Features").split())
+
+
+def processor_name() -> str:
+    """Return the processor's name, or its kind where the system does not tell."""
+    return _processor_says("model name") or machine()
+
+
+def _processor_says(*names: str) -> str:
+    # psutil knows neither flags nor names; other systems than Linux have no such file.
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return frozenset()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() in names), "")
 
 
 def has_bfloat16() -> bool:

@@ -22,19 +22,21 @@ _UNKNOWN = 8 << 30
 
 def memory() -> tuple[int | None, int | None]:
     """Return (total, available) bytes; a container's limit counts where it is lower. None where nobody says."""
+    # Here, since `import synthmed` must not wait for it.
+    import psutil
+
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    except (OSError, ValueError, IndexError):
+        found = psutil.virtual_memory()
+    except (psutil.Error, OSError):
         return None, None
-    total, available = sizes.get("MemTotal"), sizes.get("MemAvailable")
+    total, available = found.total, found.available
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
     except (OSError, ValueError):  # No such file, or "max": no limit.
         return total, available
-    if total is None or limit < total:
-        return limit, min(available or limit, max(limit - used, 0))
+    if limit < total:
+        return limit, min(available, max(limit - used, 0))
     return total, available
 
 

@@ -3,7 +3,7 @@
 import shutil
 from importlib import metadata, resources
 from pathlib import Path
-from platform import machine, platform, python_version
+from platform import platform, python_version
 
 from pydantic import BaseModel
 
@@ -63,7 +63,7 @@ def examine(folder: Path | str = ".") -> Report:
         synthmed=__version__,
         python=python_version(),
         platform=platform(),
-        processor=_processor(),
+        processor=hardware.processor_name(),
         packages=versions,
         backend=backend,
         devices=devices,
@@ -126,12 +126,3 @@ def _number_formats() -> dict[str, list[str]]:
     """Return {format: instruction sets of the processor that compute in it}; empty lists where it has none."""
     flags = hardware.processor_flags()
     return {name: sorted(wanted & flags) for name, wanted in _FORMAT_FLAGS.items()}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, machine())

@@ -1,7 +1,12 @@
 """What every test shares."""
 
 import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +22,34 @@ def test_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set SYNTHMED_TEST_DATA to its folder")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def elsewhere():
+    """Return a function by which another thread is inside a context manager, made by a function, during the block.
+
+    Locks keep threads apart as they keep processes apart; the thread that has one would get it again.
+    """
+
+    @contextmanager
+    def inside(make: Callable[[], AbstractContextManager]) -> Iterator[Any]:
+        entered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        leave = threading.Event()
+
+        def work() -> None:
+            with make() as value:
+                entered.put(value)
+                leave.wait()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield entered.get(timeout=60)
+        finally:
+            leave.set()
+            thread.join()
+
+    return inside
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from synthmed.data.readers import CaseFiles
 from synthmed.data.request import REQUEST, Request, read_request
 from synthmed.data.schema import CaseRecord, Plan, Record, Shard
 from synthmed.errors import UserError
-from synthmed.files import atomic_file, hold, read_json, sha256_file, write_json
+from synthmed.files import atomic_file, folder_lock, read_json, sha256_file, write_json
 
-_LOCK, _PLAN, _CHECKED, _SHARDS, _STORE = ".lock", "plan.json", "checked.jsonl", "shards.jsonl", "store"
+_PLAN, _CHECKED, _SHARDS, _STORE = "plan.json", "checked.jsonl", "shards.jsonl", "store"
 
 
 class FinishedShard(Record):
@@ -116,17 +116,17 @@ def work_folder_of(out: Path) -> Path:
 
 @contextmanager
 def work_on(out: Path) -> Iterator[WorkFolder]:
-    """Yield the work folder of the store `out`, held against other processes.
+    """Yield the work folder of the store `out`, locked against other processes.
 
     It is removed when the block succeeds, and when one that is new ends with a user's error. When the block is
-    interrupted it stays, unless nothing is in it. Parents that were made for it go with it.
+    interrupted it stays, unless nothing is in it.
 
     Raises:
         UserError: If another process is preparing `out`.
     """
-    made = [parent for parent in out.parents if not parent.exists()]
     path = work_folder_of(out)
-    with hold(path / _LOCK, f"{out} is being prepared by another process: wait for it or stop it"):
+    with folder_lock(out, f"{out} is being prepared by another process: wait for it or stop it"):
+        path.mkdir(exist_ok=True)
         # After a mistake in the second call, the work of the first one is still worth something.
         kept_before = (path / _CHECKED).exists()
         try:
@@ -134,22 +134,15 @@ def work_on(out: Path) -> Iterator[WorkFolder]:
         except BaseException as error:
             worthless = not (path / _CHECKED).exists() or (isinstance(error, UserError) and not kept_before)
             if worthless:
-                _remove(path, made)
+                shutil.rmtree(path, ignore_errors=True)
             raise
-        _remove(path, [])
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def damaged_files(folder: Path, shard: Shard) -> list[str]:
     """Return the names of a shard's files that are missing or whose SHA-256 is not what it was."""
     wanted = ((shard.images, shard.images_sha256), (shard.labels, shard.labels_sha256))
     return [name for name, digest in wanted if not (folder / name).is_file() or sha256_file(folder / name) != digest]
-
-
-def _remove(path: Path, made: list[Path]) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    for parent in made:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """Drawing a whole set of synthetic cases into a folder."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from synthmed.data.pictures import render, save_png, tile
 from synthmed.errors import UserError
-from synthmed.files import atomic_folder, write_json
+from synthmed.files import atomic_folder, refuse_taken, write_json
 from synthmed.generation.deformed import DeformedMasks
 from synthmed.generation.drawing import Drawing, Drawn, SliceDrawing
 from synthmed.generation.masks import MaskFolder
@@ -83,6 +85,7 @@ def generate(
     # Slices of a volume make their own blocks.
     block_size = batch if unit == "slice" else 1
     with atomic_folder(out) as folder:
+        progress(0, 0, "compiling")
         writer = open_writer(fmt, folder, info)
         for block in range(start - start % block_size, stop, block_size):
             # Past the last item that a seed names there is none; that block is short and the sampler pads it.
@@ -119,8 +122,8 @@ def check_request(*, count: int, psi: float, fmt: str, batch: int, out: Path | N
         raise UserError(f"--format must be one of {', '.join(FORMATS)}, got {fmt!r}")
     if batch < 1:
         raise UserError(f"--batch must be at least 1, got {batch}")
-    if out is not None and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise UserError(f"{out} exists already: choose another --out or remove it first")
+    if out is not None:
+        refuse_taken(out)
 
 
 def check_drawable(sampler: Sampler, *, unit: str, fmt: str, masks: Path | str, require: tuple[str, ...]) -> None:
@@ -133,12 +136,11 @@ def check_drawable(sampler: Sampler, *, unit: str, fmt: str, masks: Path | str, 
     _drawing(sampler, unit=unit, fmt=fmt, psi=1.0, masks=masks, required=required, batch=BATCH)
 
 
-def free_folder(name: str = "generated") -> Path:
-    """Return `name`, or the first of `name-2`, `name-3` ... that does not exist in the current folder."""
-    path, number = Path(name), 2
-    while path.exists():
-        path, number = Path(f"{name}-{number}"), number + 1
-    return path
+def default_folders(name: str = "generated") -> Iterator[Path]:
+    """Yield `name`, `name-2`, `name-3` ... in the current folder: where a set goes that was given no place."""
+    yield Path(name)
+    for number in itertools.count(2):
+        yield Path(f"{name}-{number}")
 
 
 def _drawing(

@@ -11,7 +11,7 @@ from synthmed.data.schema import Split
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import atomic_file, write_json
+from synthmed.files import atomic_file, folder_lock, write_json
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.arms import (
     ARMS,
@@ -114,6 +114,20 @@ def compare(
         UserError: If the store or a synthetic set does not fit, or the process was asked to stop.
     """
     out, report = Path(out), progress or silent
+    with folder_lock(out):
+        return _compare(store, out, options, training, synthetic=synthetic, reference=reference, report=report)
+
+
+def _compare(
+    store: Store,
+    out: Path,
+    options: CompareOptions,
+    training: SegmentOptions,
+    *,
+    synthetic: Sequence[SyntheticSet],
+    reference: Path | None,
+    report: Progress,
+) -> Comparison:
     _check(store, options, synthetic)
     for one in synthetic:
         # Now rather than when the first arm has been trained; after a comparison nothing is left to read them for.

@@ -77,6 +77,7 @@ class TrainingLoop:
         self._restore()
         saved = last = time.monotonic()
         batches = self._batches(self.step)
+        self.report(0, 0, "compiling")
         with stop_on_signal() as stop:
             while not self._complete() and not stop:
                 self._do_step(next(batches))
@@ -158,6 +159,7 @@ class TrainingLoop:
             self.stale += 1
 
     def _save(self) -> None:
+        self.run.refuse_removed()
         arrays = {name: variable.numpy() for name, variable in self.engine.state().items()}
         names = ("step", "best", "stale", "window", "seconds")
         state = {name: getattr(self, name) for name in names}

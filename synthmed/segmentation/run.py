@@ -165,6 +165,15 @@ class SegmentationRun:
         """Return where the network after the last step, or that of the best validation, is kept."""
         return self.path / f"{which}.keras"
 
+    def refuse_removed(self) -> None:
+        """Do nothing where the folder is still there.
+
+        Raises:
+            UserError: If it was removed or moved while it was trained.
+        """
+        if not (self.path / RECORD).is_file():
+            raise UserError(f"{self.path} was removed or moved while it was trained: train it again, or put it back")
+
     def save(self, network: "UNet", which: Weights) -> None:
         """Write a network as a float32 `.keras` file, whatever the precision of its training."""
         from synthmed.models.unet import UNet

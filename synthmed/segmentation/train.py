@@ -11,7 +11,7 @@ from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import check_resumable, sha256_json
+from synthmed.files import check_resumable, folder_lock, is_free, sha256_json
 from synthmed.hardware import resolve_precision
 from synthmed.progress import Progress, silent
 from synthmed.segmentation.blend import check_fits, fitting_slices, offered
@@ -51,9 +51,22 @@ def train(
     Raises:
         UserError: If the synthetic set does not fit, `out` holds something else, or the loss is no longer finite.
     """
+    out = Path(out)
+    with folder_lock(out):
+        return _train(store, out, options, synthetic, resume=resume, report=progress or silent)
+
+
+def _train(
+    store: Store,
+    out: Path,
+    options: SegmentOptions,
+    synthetic: SyntheticSet | GeneratedSlices | None,
+    *,
+    resume: bool,
+    report: Progress,
+) -> SegmentationRun:
     from synthmed.segmentation.loop import TrainingLoop
 
-    out = Path(out)
     check_resumable(out, resume=resume)
     store.require_labels()
     cases = training_cases(store, options.train_patients)
@@ -68,7 +81,7 @@ def train(
     run = run or SegmentationRun.create(out, record)
     if used.rows:
         write_choice(run.path, used.rows)
-    TrainingLoop(run, store, numbers, slices, report=progress or silent).go()
+    TrainingLoop(run, store, numbers, slices, report=report).go()
     return run
 
 
@@ -195,7 +208,7 @@ def synthetic_record(synthetic: SyntheticSet | GeneratedSlices) -> SyntheticReco
 
 def _begun(out: Path, record: RunRecord) -> SegmentationRun | None:
     """Return the run that was begun in a folder with the same settings; None where there is nothing yet."""
-    if not out.exists() or not any(out.iterdir()):
+    if is_free(out):
         return None
     run = SegmentationRun.open(out)
     old, new = run.record.comparable(), record.comparable()

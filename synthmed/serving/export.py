@@ -1,11 +1,13 @@
 """Writing a generator as a SavedModel that TensorFlow Serving loads unchanged."""
 
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthmed.errors import UserError
-from synthmed.files import atomic_file, atomic_folder, write_json
+from synthmed.files import atomic_file, atomic_folder, first_free_folder, write_json
 from synthmed.generation.savedmodel import INFO_FILE
 from synthmed.serving.card import model_card
 
@@ -50,7 +52,6 @@ def export_bundle(
         )
     # Options name folders of the machine that trained.
     info = bundle.info.model_copy(update={"name": name, "options": {}})
-    version = to / name / str(_next_version(to / name))
     archive = keras.export.ExportArchive()
     for model in bundle.models:
         archive.track(model)
@@ -59,18 +60,26 @@ def export_bundle(
         # The names of inputs are those of the function's arguments.
         specs = [keras.InputSpec(dtype=kind, shape=shape, name=key) for key, (kind, shape) in signature.inputs.items()]
         archive.add_endpoint(signature.name, signature.function, input_signature=specs)
-    with atomic_folder(version) as folder:
-        archive.write_out(str(folder), verbose=False)
-        (folder / INFO_FILE).parent.mkdir(exist_ok=True)
-        write_json(folder / INFO_FILE, info.model_dump(mode="json"))
-        write_warmup(folder / WARMUP_FILE, model=name, signatures=signatures)
+    with first_free_folder(_next_versions(to / name)) as version:
         card = model_card(info, version=int(version.name))
-        (folder / INFO_FILE.parent / CARD_FILE).write_text(card, encoding="utf-8")
-    with atomic_file(to / name / CARD_FILE) as path:
-        path.write_text(card, encoding="utf-8")
+        with atomic_folder(version) as folder:
+            archive.write_out(str(folder), verbose=False)
+            (folder / INFO_FILE).parent.mkdir(exist_ok=True)
+            write_json(folder / INFO_FILE, info.model_dump(mode="json"))
+            write_warmup(folder / WARMUP_FILE, model=name, signatures=signatures)
+            (folder / INFO_FILE.parent / CARD_FILE).write_text(card, encoding="utf-8")
+        # Another process may have written a newer one meanwhile, whose card stays.
+        if int(version.name) == max(_versions(to / name)):
+            with atomic_file(to / name / CARD_FILE) as path:
+                path.write_text(card, encoding="utf-8")
     return version
 
 
-def _next_version(folder: Path) -> int:
-    numbers = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
-    return max(numbers, default=0) + 1
+def _next_versions(folder: Path) -> Iterator[Path]:
+    """Yield the folders of the versions after the newest: two exports at once take two of them."""
+    for number in itertools.count(max(_versions(folder), default=0) + 1):
+        yield folder / str(number)
+
+
+def _versions(folder: Path) -> list[int]:
+    return [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []

@@ -12,6 +12,7 @@ from synthmed.serving.limits import Limits
 from synthmed.serving.listener import GRACE_SECONDS, bound_socket, make_listener
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.rest import rest_app
+from synthmed.training.stopping import ending_signals
 
 POLL_SECONDS = 2.0
 
@@ -87,8 +88,8 @@ class EmbeddedServer:
         try:
             self.manager.load()
             if threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, lambda *_: self.stop())
+                for number in ending_signals():
+                    signal.signal(number, _Stop(self))
             if self.poll_seconds:
                 self.manager.watch(self.poll_seconds)
             if self._grpc is not None:
@@ -109,3 +110,15 @@ class EmbeddedServer:
             self._listener.force_exit = True
         self.backend.stopping = True
         self._listener.should_exit = True
+
+
+class _Stop:
+    """A signal's handler: the first signal stops the server in order, a second one drops what it still does."""
+
+    answer = "answers what was accepted, then ends; once more ends it at once"
+
+    def __init__(self, server: EmbeddedServer):
+        self.server = server
+
+    def __call__(self, *_: object) -> None:
+        self.server.stop()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from synthmed.errors import UserError
-from synthmed.files import write_json
+from synthmed.files import Busy, write_json
 from synthmed.progress import Progress
 from synthmed.study.folder import RUNNING, StudyFolder
 from synthmed.study.grid import Task
-from synthmed.study.locks import Busy, alone
+from synthmed.study.locks import alone
 
 Status = Literal["finished", "failed", "stopped", "full", "busy"]
 Maker = Callable[[StudyFolder, Task, Progress], None]

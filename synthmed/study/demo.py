@@ -12,7 +12,7 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import check_resumable
+from synthmed.files import check_resumable, folder_lock
 from synthmed.progress import Progress, silent, stage
 from synthmed.segmentation.score import Scores
 from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
@@ -91,9 +91,12 @@ def run_demo(
     Raises:
         UserError: If `out` holds something and `resume` is not set, or the training was asked to stop.
     """
-    check_resumable(out, resume=resume)
-    options = options or DemoOptions()
-    story = _Story(progress or silent)
+    with folder_lock(out):
+        check_resumable(out, resume=resume)
+        return _tell(out, options or DemoOptions(), _Story(progress or silent))
+
+
+def _tell(out: Path, options: DemoOptions, story: _Story) -> DemoResult:
     dataset, generated = out / "phantom", out / "generated"
     story.step("phantom", lambda tell: _phantom(dataset, options, tell))
     store = story.step("prepare", lambda tell: _store(dataset, out / "store", options, tell))

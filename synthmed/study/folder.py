@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from synthmed import __version__
 from synthmed.errors import UserError
-from synthmed.files import hold, read_json, sha256_json, write_json
+from synthmed.files import INNER_LOCK, folder_lock, read_json, sha256_json, write_json
 
 STUDY, PROGRESS, RUNNING = "study.json", "progress.json", "running"
 FORMAT, FORMAT_VERSION = "synthmed-study", 1
@@ -25,7 +25,7 @@ FOLDERS: dict[Kind, str] = {
     "trial": "trials",
 }
 DONE, TRIAL, FAILED = "task.json", "trial.json", "failed.json"
-_LOCK, _HOLDER = ".lock", "running.json"
+_HOLDER = "running.json"
 
 
 class StudyFolder:
@@ -68,7 +68,7 @@ class StudyFolder:
         if not file.is_file():
             others = [one.name for one in self.path.iterdir()] if self.path.is_dir() else []
             # What a study leaves that was stopped before it had written its configuration.
-            if set(others) - {_LOCK, _HOLDER, RUNNING, "data", "phantoms"}:
+            if set(others) - {INNER_LOCK, _HOLDER, RUNNING, "data", "phantoms"}:
                 raise UserError(f"{self.path} holds something else than a study: choose another --out")
             return None
         value = read_json(file)
@@ -129,7 +129,7 @@ class StudyFolder:
             UserError: If another process holds it.
         """
         holder = self.path / _HOLDER
-        with hold(self.path / _LOCK, f"{self.path} is being worked on{_named(holder)}: wait for it or stop it"):
+        with folder_lock(self.path, f"{self.path} is being worked on{_named(holder)}: wait for it or stop it"):
             token = uuid.uuid4().hex
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "token": token})

@@ -7,15 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from synthmed.errors import UserError
-from synthmed.files import hold
+from synthmed.files import Busy, file_lock
 
 WAIT_SECONDS = 60.0
 """For the process of a worker that was killed to notice it and end."""
-
-
-class Busy(UserError):
-    """Another process works on this task."""
 
 
 @contextmanager
@@ -30,11 +25,11 @@ def alone(lock: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
     with ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(hold(lock, told))
+                stack.enter_context(file_lock(lock, told))
                 break
-            except UserError:
+            except Busy:
                 if time.monotonic() > end:
-                    raise Busy(told) from None
+                    raise
             time.sleep(0.2)
         yield
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from synthmed.errors import present
+from synthmed.files import write_json
 from synthmed.study.attempt import Outcome, attempt
 from synthmed.study.folder import StudyFolder
 from synthmed.study.grid import Task
@@ -112,9 +113,7 @@ def main(out: str, answer: str) -> None:
     from synthmed.study.work import make
 
     outcome = attempt(StudyFolder(Path(out)), task, make)
-    temporary = Path(f"{answer}.partial")
-    temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    os.replace(temporary, answer)
+    write_json(answer, asdict(outcome))
 
 
 def _terminate(signum: int, frame: object) -> None:

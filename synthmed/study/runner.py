@@ -19,6 +19,7 @@ from synthmed.study.journal import Journal, Summary
 from synthmed.study.process import in_process
 from synthmed.study.sources import open_sources
 from synthmed.study.tracking import Tracker
+from synthmed.training.stopping import answering
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -30,6 +31,7 @@ TRIES = 4
 LEAST_FREE = 64 * 2**20
 """Bytes that a disk must have before a task begins: a checkpoint more would not fit."""
 LOOK_SECONDS = 1.0
+ENDING = "running trainings write a checkpoint, then it ends; once more ends it at once"
 PRIORITIES = {"store": 4, "generator": 3, "slices": 2, "judge": 1, "trial": 0}
 
 
@@ -78,7 +80,8 @@ def run_study(
             (folder.of("trial", digest) / FAILED).unlink(missing_ok=True)
         from synthmed.study.workers import connect
 
-        with connect(scheduler, workers=workers, threads=configuration.threads, tasks=len(tasks)) as client:
+        threads = configuration.threads
+        with answering(ENDING), connect(scheduler, workers=workers, threads=threads, tasks=len(tasks)) as client:
             _Run(folder, grid, tasks, client, journal, tracker, work, token, say).go()
         return journal.summary()
 

@@ -1,11 +1,11 @@
 """What a run writes for people while it trains: JSON lines, TensorBoard events, sample grids."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from synthmed.data.pictures import render, save_png, tile
@@ -114,7 +114,6 @@ class Means:
 def resident_gib() -> float:
     """Return the memory of this process in GiB, 0 where the system does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    except (OSError, ValueError, IndexError):
+        return psutil.Process().memory_info().rss / 2**30
+    except (psutil.Error, OSError):
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30

@@ -1,12 +1,13 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
+from synthmed.files import folder_lock, is_free
 from synthmed.progress import Progress, silent, stage
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.devices import Devices
@@ -113,34 +114,40 @@ def execute(
 def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
     devices.check_same("options", (plan.options, resume, plan.mask is not None))
     devices.check_same("slices", plan.store.content_hash)
+    with ExitStack() as lock:
+        # Of several workers the chief alone writes.
+        devices.chief_first(lambda: lock.enter_context(folder_lock(plan.path)))
+        return _execute_alone(plan, devices, resume=resume, report=report)
+
+
+def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
     begins = not (plan.path / RUN_FILE).is_file()
     run = devices.chief_first(lambda: _opened(plan, resume=resume))
     if run is None:
         devices.wait_for_file(plan.path / RUN_FILE)
         run = Run(plan.path, Run.open(plan.path).content.model_copy(update={"options": plan.options}))
-    with run.lock() if devices.chief else nullcontext():
-        if plan.mask is not None:
-            first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
-            of_masks = stage(report, 0, first, second, "mask generator")
-            if not _execute(plan.mask, devices, resume=resume, report=of_masks):
-                return False
-            report = stage(report, first, second, 0)
-        if plan.masks_from is not None and devices.chief:
-            _adopt_mask_generator(run, plan.masks_from)
-        try:
-            trainer = Trainer(run, plan.store, devices=devices, progress=report)
-        except UserError:
-            if devices.chief and begins and plan.mask is None:
-                # Nothing was trained yet: a run left behind would stand in the way of the corrected command.
-                run.discard()
-            raise
-        return trainer.train()
+    if plan.mask is not None:
+        first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
+        of_masks = stage(report, 0, first, second, "mask generator")
+        if not _execute(plan.mask, devices, resume=resume, report=of_masks):
+            return False
+        report = stage(report, first, second, 0)
+    if plan.masks_from is not None and devices.chief:
+        _adopt_mask_generator(run, plan.masks_from)
+    try:
+        trainer = Trainer(run, plan.store, devices=devices, progress=report)
+    except UserError:
+        if devices.chief and begins and plan.mask is None:
+            # Nothing was trained yet: a run left behind would stand in the way of the corrected command.
+            run.discard()
+        raise
+    return trainer.train()
 
 
 def _opened(plan: TrainingPlan, *, resume: bool) -> Run:
     """Make the run of a plan, or open the one that is there."""
     existing = (plan.path / "run.json").is_file()
-    if not existing and plan.path.is_dir() and any(plan.path.iterdir()) and not resume:
+    if not existing and not is_free(plan.path) and not resume:
         raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
     if existing and not resume:
         raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")

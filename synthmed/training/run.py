@@ -1,9 +1,10 @@
 """A run: the folder that training makes."""
 
+import itertools
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,11 @@ from synthmed.data.attributes import AttributeTable, attribute_table
 from synthmed.data.store import Store
 from synthmed.data.template import Template
 from synthmed.errors import UserError
-from synthmed.files import hold, read_json, write_json
+from synthmed.files import read_json, write_json
 from synthmed.training.checkpoint import Checkpoint, list_checkpoints
 from synthmed.training.options import TrainOptions
 
 RUN_FILE = "run.json"
-LOCK_FILE = ".lock"
 MASK_GENERATOR = "mask-generator"
 
 
@@ -174,9 +174,9 @@ class Run:
         """Remove what making the run wrote; anything else in the folder stays, and with it the folder."""
         if self.has_adopted_masks:
             shutil.rmtree(self.mask_generator)
-        for name in (RUN_FILE, LOCK_FILE):
-            (self.path / name).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
+        (self.path / RUN_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            # Anything else in it keeps it.
             self.path.rmdir()
 
     @property
@@ -235,21 +235,21 @@ class Run:
         checkpoint, arrays, _ = self.last_arrays()
         return checkpoint, arrays
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run against a second process.
+    def refuse_removed(self) -> None:
+        """Do nothing where the folder is still there.
 
         Raises:
-            UserError: If another process holds it.
+            UserError: If it was removed or moved while it was trained.
         """
-        with hold(self.path / LOCK_FILE, f"{self.path} is being trained by another process: wait for it or stop it"):
-            yield
+        if not (self.path / RUN_FILE).is_file():
+            raise UserError(f"{self.path} was removed or moved while it was trained: train it again, or put it back")
 
 
-def next_run_path(runs: Path, variant: str) -> Path:
-    """Return `runs/NNNNN-VARIANT` with the number after the highest there is."""
-    numbers = [int(match[1]) for path in runs.glob("*") if (match := re.match(r"(\d{5})-", path.name))]
-    return runs / f"{max(numbers, default=-1) + 1:05d}-{variant}"
+def next_run_paths(runs: Path, variant: str) -> Iterator[Path]:
+    """Yield `runs/NNNNN-VARIANT` with the numbers after the highest that is there, or that a process has locked."""
+    numbers = [int(match[1]) for path in runs.glob("*") if (match := re.match(r"\.?(\d{5})-", path.name))]
+    for number in itertools.count(max(numbers, default=-1) + 1):
+        yield runs / f"{number:05d}-{variant}"
 
 
 def find_latest_run(folder: Path, *, variant: str | None = None, with_checkpoint: bool = True) -> Path | None:

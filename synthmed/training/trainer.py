@@ -108,6 +108,7 @@ class Trainer:
                 self.devices.wait_for_all()
         finally:
             journal.close()
+        self.run.refuse_removed()
         return self.clock.done(self.options)
 
     @property
@@ -125,6 +126,7 @@ class Trainer:
             max(1, round(1000 * kimg / options.batch)) for kimg in (self._snapshot_kimg(), self._distance_kimg())
         )
         agreement = self.devices.agreement(clock.step)
+        self.report(0, 0, "compiling")
         while not (clock.done(options) or self._stopping):
             count = self._ahead(LOG_STEPS, grid_every, distance_every)
             for report in self.engine.steps(clock.step, [next(batches) for _ in range(count)]):
@@ -175,6 +177,8 @@ class Trainer:
         return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
 
     def _save(self) -> dict[str, np.ndarray]:
+        if self.devices.chief:
+            self.run.refuse_removed()
         arrays = self.engine.arrays()
         check_arrays(arrays)
         self.devices.check_same("weights after a step", arrays)

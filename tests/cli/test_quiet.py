@@ -12,7 +12,8 @@ def test_command_that_imports_tensorflow_says_nothing_on_standard_error():
     done = subprocess.run(
         [sys.executable, "-m", "synthmed.cli.main", "doctor"], capture_output=True, text=True, check=True
     )
-    assert done.stderr == ""
+    # What is being done is said where it takes longer than a second.
+    assert done.stderr in ("", "loading TensorFlow\n")
     assert "tensorflow" in done.stdout
 
 

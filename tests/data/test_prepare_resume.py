@@ -1,7 +1,6 @@
 """`prepare` that is interrupted, run twice, or run on a damaged store."""
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -164,13 +163,11 @@ def test_a_mistake_in_the_second_call_does_not_cost_the_first_one(source, tmp_pa
     assert said == ["goes on where it was interrupted, after 4 prepared cases"]
 
 
-def test_a_second_process_is_told_so(source, tmp_path):
+def test_a_second_process_is_told_so(source, tmp_path, elsewhere):
     """Two processes would write into one another's shards."""
-    (tmp_path / ".store.preparing").mkdir()
-    with open(tmp_path / ".store.preparing" / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="is being prepared by another process: wait for it or stop it"):
-            prepare(source, tmp_path / "store")
+    busy = pytest.raises(UserError, match="is being prepared by another process: wait for it or stop it")
+    with elsewhere(lambda: workfolder.work_on(tmp_path / "store")), busy:
+        prepare(source, tmp_path / "store")
     assert len(prepare(source, tmp_path / "store")) == 30
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.generation.generate import free_folder, generate
+from synthmed.files import first_free_folder
+from synthmed.generation.generate import default_folders, generate
 from synthmed.generation.seeds import Shard
 
 
@@ -201,8 +202,9 @@ def test_not_finite_images_are_refused(painter, tmp_path):
 def test_an_existing_set_is_never_overwritten(painter, tmp_path, monkeypatch):
     """A second run would destroy the first one's set."""
     monkeypatch.chdir(tmp_path)
-    assert str(free_folder()) == "generated"
-    generate(painter(), free_folder(), count=1, fmt="npz")
-    assert str(free_folder()) == "generated-2"
+    for name in ("generated", "generated-2"):
+        with first_free_folder(default_folders()) as target:
+            assert str(target) == name
+            generate(painter(), target, count=1, fmt="npz")
     with pytest.raises(UserError, match="exists already"):
         generate(painter(), tmp_path / "generated", count=1)

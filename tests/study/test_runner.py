@@ -150,10 +150,10 @@ def test_a_study_that_is_interrupted_goes_on(scheduler, tmp_path, undisturbed):
     assert table(tmp_path) == table(undisturbed)
 
 
-def test_two_studies_on_one_folder_are_refused_with_whose_it_is(tmp_path):
+def test_two_studies_on_one_folder_are_refused_with_whose_it_is(tmp_path, elsewhere):
     """Two commands would write into each other's trials; a dead one must not lock its heir out."""
     folder = StudyFolder(tmp_path)
-    with folder.locked() as token:
+    with elsewhere(folder.locked) as token:
         assert folder.wanted_by(token) and not folder.wanted_by("another")
         with pytest.raises(UserError, match=rf"being worked on by process {os.getpid()} on \S+ since 20"):
             run_study(configuration(), tmp_path)

@@ -1,14 +1,16 @@
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
 from synthmed.errors import UserError
+from synthmed.files import folder_lock
 from synthmed.generation.bundle import load_bundle
 from synthmed.training.options import TrainOptions
 from synthmed.training.plan import execute, plan_training
-from synthmed.training.run import Run, find_latest_run, next_run_path
+from synthmed.training.run import Run, find_latest_run, next_run_paths
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -19,10 +21,10 @@ def options(variant="base", **more):
     return TrainOptions(variant=variant, **(SMALL | more))
 
 
-def train(path, store, variant="base", resume=False, masks_from=None, **more):
+def train(path, store, variant="base", resume=False, masks_from=None, progress=None, **more):
     begun = Run.open(path) if resume and (path / "run.json").is_file() else None
     plan = plan_training(path, options(variant, **more), store, masks_from=masks_from, begun=begun)
-    return execute(plan, resume=resume)
+    return execute(plan, resume=resume, progress=progress)
 
 
 def last_arrays(path):
@@ -121,22 +123,38 @@ def test_mistakes_with_run_folders_are_told_in_one_line(store, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_two_processes_cannot_train_one_run(store, tmp_path):
-    """A user would mix two trainings in one folder."""
+def test_two_processes_cannot_train_one_run(store, tmp_path, elsewhere):
+    """A user would mix two trainings in one folder; the second one writes nothing, not even who starts."""
     train(tmp_path / "run", store, kimg=0.008)
-    with Run.open(tmp_path / "run").lock(), pytest.raises(UserError, match="another process"):
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with elsewhere(lambda: folder_lock(tmp_path / "run")), pytest.raises(UserError, match="another process"):
         train(tmp_path / "run", store, kimg=0.02, resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_a_run_that_is_removed_while_it_is_trained_is_an_error(store, tmp_path):
+    """Hours of work would be called trained of which nothing is left."""
+    run = tmp_path / "run"
+
+    def remove(done: int, total: int, note: str) -> None:
+        if done:
+            shutil.rmtree(run, ignore_errors=True)
+
+    with pytest.raises(UserError, match="run was removed or moved while it was trained"):
+        train(run, store, kimg=0.024, progress=remove)
 
 
 def test_newest_run_is_found_and_numbers_go_up(store, tmp_path):
     """A user who types `synthmed generate` would draw from an old generator."""
     runs = tmp_path / "runs"
-    assert next_run_path(runs, "base") == runs / "00000-base"
+    assert next(next_run_paths(runs, "base")) == runs / "00000-base"
     train(runs / "00000-base", store, kimg=0.008)
     train(runs / "00007-mask", store, "mask", kimg=0.008)
     assert find_latest_run(tmp_path) == runs / "00007-mask"
     assert find_latest_run(tmp_path, variant="base") == runs / "00000-base"
-    assert next_run_path(runs, "cond") == runs / "00008-cond"
+    assert next(next_run_paths(runs, "cond")) == runs / "00008-cond"
+    with folder_lock(runs / "00008-cond"):
+        assert next(next_run_paths(runs, "cond")) == runs / "00009-cond"
 
 
 def test_an_engine_that_does_many_steps_at_a_time_stops_where_something_is_due(store, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from synthmed.data.download.catalogue import Offer
 from synthmed.data.download.fetch import PAUSE, fetch
 from synthmed.data.download.unpack import unpack
 from synthmed.errors import UserError
-from synthmed.files import atomic_folder
+from synthmed.files import atomic_folder, file_lock, folder_lock, refuse_taken
 from synthmed.progress import Progress, silent
 
 
@@ -39,16 +39,18 @@ def get_dataset(
         UserError: If it exists, or anything fails; see `fetch` and `unpack`.
     """
     out = Path(offer.folder) if out is None else out
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists already: choose another --out or remove it first")
     digest = (md5 or offer.md5).lower()
     if len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
         raise UserError(f"--md5 {md5}: an MD5 sum has 32 hexadecimal digits")
     archive = out.parent / f"{offer.folder}.tar"
-    was_there = archive.is_file()
-    fetch(url or offer.url, archive, md5=digest, pause=pause, progress=progress)
-    with atomic_folder(out) as folder:
-        unpack(archive, folder)
-    if not was_there:
-        archive.unlink()
+    busy = f"{archive} is being fetched by another process: wait for it or stop it"
+    # The archive has a lock of its own: two folders beside one another are filled from the same one.
+    with folder_lock(out), file_lock(archive.with_name(f".{archive.name}.lock"), busy):
+        refuse_taken(out)
+        was_there = archive.is_file()
+        fetch(url or offer.url, archive, md5=digest, pause=pause, progress=progress)
+        with atomic_folder(out) as folder:
+            unpack(archive, folder)
+        if not was_there:
+            archive.unlink()
     return out
