@@ -40,7 +40,11 @@ class Changes:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple) -> None:
-        if not self.active or not (event in EVENTS or event == "open") or not isinstance(arguments[0], str | os.PathLike):
+        if (
+            not self.active
+            or not (event in EVENTS or event == "open")
+            or not isinstance(arguments[0], str | os.PathLike)
+        ):
             return
         path = os.path.abspath(os.fspath(arguments[0]))
         if not path.startswith(self.folder) or (event == "open" and not _writes(arguments)):

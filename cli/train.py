@@ -8,7 +8,7 @@ import click
 
 from synthmed.errors import UserError
 
-from .common import console, emit_json, json_option, progress
+from .common import console, emit_json, json_option, progress, say
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -95,7 +95,7 @@ def command(
     shared = f", {describe(options, devices.replicas)}" if options.strategy != "one" else ""
     console(stderr=True).print(f"training {variant} on {store.path} ({store.dataset}), run {path}{shared}")
     with progress(f"train {variant}") if devices.chief else nullcontext() as report:
-        finished = execute(plan, resume=resume, devices=devices, progress=report, say=_say)
+        finished = execute(plan, resume=resume, devices=devices, progress=report, say=say("train"))
     if as_json:
         emit_json({"run": str(path), "finished": finished})
     elif finished:
@@ -104,11 +104,6 @@ def command(
         raise UserError(
             f"stopped; {path} is saved: go on with `synthmed train --variant {variant} --out {path} --resume`"
         )
-
-
-def _say(line: str) -> None:
-    # Above the bar, where it stays.
-    click.echo(f"train: {line}", err=True)
 
 
 def _store(data: Path | None, begun: "Run | None", *, dry_run: bool) -> "Store":

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from synthmed.errors import UserError
-from synthmed.files import hold
+from synthmed.files import hold, sync
 
 WAIT_SECONDS = 60.0
 """For the process of a worker that was killed to notice it and end."""
@@ -44,3 +44,4 @@ def publish(work: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(work, target)
+    sync(target.parent)
