@@ -3,10 +3,11 @@
     python benchmarks/kill_training.py OUT --rounds 50
 
 Trainings of tiny networks on a phantom: `base`, `cond` with its mask generator, a `base` that diverges once and goes
-back, and a U-Net (in rounds of its own, a fifth as many). Each is done once undisturbed, where all changes to its folder are counted (files opened, renames,
-removals); the rounds spread over them. In every second round the file that is being written is cut in half, in every
-third one the resumed training is killed, too. Weights, best weights, log (without times), pictures and drawn samples
-have to be the same to the bit. What was done is in OUT/rounds.jsonl: the same command goes on after it.
+back, and a U-Net (in rounds of its own, a fifth as many). Each is done once undisturbed, where all changes to its
+folder are counted (files opened, renames, removals); the rounds spread over them. In every second round the file that
+is being written is cut in half, in every third one the resumed training is killed, too. Weights, best weights, log
+(without times), pictures and drawn samples have to be the same to the bit. What was done is in OUT/rounds.jsonl: the
+same command goes on after it.
 """
 
 import argparse

@@ -28,7 +28,7 @@ def test_arrays_and_state_come_back_and_only_the_last_are_kept(tmp_path):
 
 
 def readings(folder, file):
-    """Yield what a checkpoint says with a bit of each byte of a file changed, and after each cut; None if it refuses."""
+    """Yield what a checkpoint says with a bit of each byte of a file changed, and after each cut; None: refused."""
     whole = file.read_bytes()
     flipped = ((*whole[:place], whole[place] ^ 1 << place % 8, *whole[place + 1 :]) for place in range(len(whole)))
     cut = (whole[:length] for length in range(len(whole)))
