@@ -17,7 +17,7 @@ import click
 
 from synthmed.display import one_line, printable
 from synthmed.errors import UserError
-from synthmed.progress import Progress
+from synthmed.progress import Progress, Say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +99,11 @@ def progress(description: str) -> Iterator[Progress]:
             yield report
     else:
         yield _plain_lines(description)
+
+
+def say(description: str) -> Say:
+    """Return what prints a line that a user should read: on standard error, above the bar of `progress`."""
+    return lambda line: click.echo(f"{description}: {line}", err=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import click
 from synthmed.errors import UserError
 from synthmed.files import check_resumable
 
-from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress
+from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress, say
 from .segment_options import NO_JUDGE, Ratio, filter_with_option, judge_of, mirror_option
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def command(
     if auto and begun is None:
         options = _with_best_ratio(store, path, options, blended, steps=auto_steps, resume=resume, quiet=as_json)
     with progress("segment train") as report:
-        run = train(store, path, options, synthetic=blended, resume=resume, progress=report)
+        run = train(store, path, options, synthetic=blended, resume=resume, progress=report, say=say("segment train"))
     if auto:
         keep_choice(path)
     if ratio is None and blends and not auto and not as_json:

@@ -9,7 +9,7 @@ import click
 
 from synthmed.errors import UserError
 
-from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress
+from .common import console, emit_json, json_option, lock_first_free, lock_folder, progress, say
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -98,7 +98,7 @@ def command(
     shared = f", {describe(options, devices.replicas)}" if options.strategy != "one" else ""
     console(stderr=True).print(f"training {variant} on {store.path} ({store.dataset}), run {path}{shared}")
     with progress(f"train {variant}") if devices.chief else nullcontext() as report:
-        finished = execute(plan, resume=resume, devices=devices, progress=report)
+        finished = execute(plan, resume=resume, devices=devices, progress=report, say=say("train"))
     if as_json:
         emit_json({"run": str(path), "finished": finished})
     elif finished:

@@ -35,6 +35,8 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _TEMPORARY = re.compile(r"\.partial-(?:([0-9a-f]{8})-(\d+)-(\d+)-)?")
 _FOREIGN_SECONDS = 24 * 3600.0
 """A temporary of a process that cannot be looked at, since it ran on another machine, is left alone for so long."""
+# A file alone takes some milliseconds to reach the disk; of more than so many, all that waits is written at once.
+SYNC_ONE_BY_ONE = 100
 
 
 class Busy(UserError):
@@ -61,8 +63,13 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        _flush_to_disk(temporary)
+        # What is in a temporary folder goes to the disk with it.
+        lasting = not any(".partial-" in parent.name for parent in path.absolute().parents)
+        if lasting:
+            sync(temporary)
         os.replace(temporary, path)
+        if lasting:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,9 +92,11 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o777 & ~umask)
+            _sync_all(temporary)
             if path.is_dir():
                 path.rmdir()
             os.replace(temporary, path)
+            sync(path.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -410,7 +419,26 @@ def _is_abandoned(path: Path, owner: re.Match[str]) -> bool:
     return time.time() - newest > _FOREIGN_SECONDS
 
 
-def _flush_to_disk(path: Path) -> None:
-    # A rename may reach the disk before the data; a crash in between would leave an empty file under the final name.
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+def sync(path: Path) -> None:
+    """Send a file's bytes, or a folder's names, to the disk.
+
+    A rename may reach it before the bytes: a power cut in between would leave an empty file under the final name.
+    """
+    if path.is_dir() and os.name == "nt":
+        # Windows opens no folders, and writes their names by itself.
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(folder: Path) -> None:
+    paths = [folder, *folder.rglob("*")]
+    if len(paths) > SYNC_ONE_BY_ONE and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in paths:
+        if not path.is_symlink():
+            sync(path)

@@ -10,7 +10,7 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource
 from synthmed.errors import UserError, present
-from synthmed.progress import Progress
+from synthmed.progress import Progress, Say
 from synthmed.segmentation.blend import SyntheticSlices, blended_batches
 from synthmed.segmentation.context import ContextSlices
 from synthmed.segmentation.engine import SegmentationEngine
@@ -18,7 +18,7 @@ from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.pictures import write_batch_picture
 from synthmed.segmentation.run import CHECKPOINTS, SegmentationRun
-from synthmed.training.checkpoint import Checkpoint, list_checkpoints, remove_leftovers, save_checkpoint
+from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
 from synthmed.training.stopping import stop_on_signal
 
 KEPT_CHECKPOINTS = 2
@@ -33,6 +33,7 @@ class TrainingLoop:
         numbers: Slices of the store to train on.
         synthetic: Slices to blend in, or None.
         report: Told after each step.
+        say: Called with lines that a user should read; by default they are notes of the progress.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class TrainingLoop:
         synthetic: SyntheticSlices | GeneratedSlices | None,
         *,
         report: Progress,
+        say: Say | None = None,
     ):
         self.run, self.store, self.numbers, self.synthetic, self.report = run, store, numbers, synthetic, report
         self.options = run.record.options
+        self.say = say or (lambda line: self.report(self.step, self.options.steps, line))
         self.engine = SegmentationEngine(
             self.options,
             size=store.size,
@@ -75,6 +78,7 @@ class TrainingLoop:
 
     def _go(self) -> None:
         self._restore()
+        saved_step = self.step
         saved = last = time.monotonic()
         batches = self._batches(self.step)
         self.report(0, 0, "compiling")
@@ -86,9 +90,12 @@ class TrainingLoop:
                 note = self._between_steps()
                 if now - saved >= self.options.checkpoint_seconds:
                     self._save()
-                    saved = now
+                    saved, saved_step = now, self.step
                 self.report(self.step, self.options.steps, note)
-            self._save()
+            # A validation, its best weights and the log are written before the checkpoint of their step: a process that
+            # dies in between does all of them again from the one before.
+            if self.step > saved_step:
+                self._save()
             if self._complete():
                 self.run.save(self.engine.average, "last")
 
@@ -168,26 +175,17 @@ class TrainingLoop:
     def _restore(self) -> None:
         folder = self.run.path / CHECKPOINTS
         remove_leftovers(folder)
-        newest = _newest_readable(list_checkpoints(folder))
-        if newest is not None:
-            checkpoint, arrays = newest
+        found = find_newest(folder)
+        if found is not None:
             variables = self.engine.state()
-            if set(arrays) != set(variables):
-                raise UserError(f"{checkpoint.path} belongs to another network: choose another --out")
+            if set(found.arrays) != set(variables):
+                raise UserError(f"{found.checkpoint.path} belongs to another network: choose another --out")
             for name, variable in variables.items():
-                variable.assign(arrays[name])
-            state = checkpoint.state
+                variable.assign(found.arrays[name])
+            state = found.checkpoint.state
             self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
             self.window, self.seconds = state["window"], state["seconds"]
+            for line in found.lines():
+                self.say(line)
+            found.remove_damaged()
         self.run.cut_log(self.step)
-
-
-def _newest_readable(checkpoints: list[Checkpoint]) -> tuple[Checkpoint, dict[str, np.ndarray]] | None:
-    for checkpoint in reversed(checkpoints):
-        try:
-            return checkpoint, checkpoint.arrays()
-        except UserError:
-            # A failing disk may have spoilt the newest; the one before it costs some steps and gives the same result.
-            if checkpoint is checkpoints[0]:
-                raise
-    return None

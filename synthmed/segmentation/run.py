@@ -1,6 +1,7 @@
 """The folder of a U-Net training: what it records, its log, its weights."""
 
 import json
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -220,6 +221,9 @@ class SegmentationRun:
         """Append a line to the log."""
         with open(self.path / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            # A checkpoint that reached the disk must not be followed by a log with a gap before it.
+            os.fsync(file.fileno())
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the lines of the log; a last one that was cut off by a kill is left out."""
@@ -229,6 +233,8 @@ class SegmentationRun:
 
     def cut_log(self, step: int) -> None:
         """Remove the lines after a step: a resumed training writes them again."""
+        if not (self.path / LOG).is_file():
+            return
         kept = [json.dumps(line) + "\n" for line in self.read_log() if line["step"] <= step]
         with atomic_file(self.path / LOG) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")

@@ -13,7 +13,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import check_resumable, folder_lock, is_free, sha256_json
 from synthmed.hardware import resolve_precision
-from synthmed.progress import Progress, silent
+from synthmed.progress import Progress, Say, silent
 from synthmed.segmentation.blend import check_fits, fitting_slices, offered
 from synthmed.segmentation.choice import choose_slices, write_choice
 from synthmed.segmentation.on_the_fly import GeneratedSlices
@@ -31,6 +31,7 @@ def train(
     synthetic: SyntheticSet | GeneratedSlices | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    say: Say | None = None,
 ) -> SegmentationRun:
     """Train a U-Net and keep its weights, log and checkpoints in a run folder.
 
@@ -44,6 +45,7 @@ def train(
         resume: Go on from the last checkpoint in `out`; from the beginning where there is none, and not at all where
             the training is complete.
         progress: Told after each step.
+        say: Called with lines that a user should read; by default they are notes of the progress.
 
     Returns:
         The run; `finished` is false where the process was asked to stop before the last step.
@@ -53,7 +55,7 @@ def train(
     """
     out = Path(out)
     with folder_lock(out):
-        return _train(store, out, options, synthetic, resume=resume, report=progress or silent)
+        return _train(store, out, options, synthetic, resume=resume, report=progress or silent, say=say)
 
 
 def _train(
@@ -64,6 +66,7 @@ def _train(
     *,
     resume: bool,
     report: Progress,
+    say: Say | None,
 ) -> SegmentationRun:
     from synthmed.segmentation.loop import TrainingLoop
 
@@ -81,7 +84,7 @@ def _train(
     run = run or SegmentationRun.create(out, record)
     if used.rows:
         write_choice(run.path, used.rows)
-    TrainingLoop(run, store, numbers, slices, report=report).go()
+    TrainingLoop(run, store, numbers, slices, report=report, say=say).go()
     return run
 
 

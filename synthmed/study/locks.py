@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from synthmed.files import Busy, file_lock
+from synthmed.files import Busy, file_lock, sync
 
 WAIT_SECONDS = 60.0
 """For the process of a worker that was killed to notice it and end."""
@@ -39,3 +39,4 @@ def publish(work: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(work, target)
+    sync(target.parent)

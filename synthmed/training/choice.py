@@ -1,13 +1,21 @@
 """Which weights of a run are kept for drawing: those nearest to held-out patients, not simply the last."""
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from synthmed.data.store import Store
-from synthmed.training.checkpoint import list_checkpoints, remove_leftovers, save_checkpoint
+from synthmed.errors import UserError
+from synthmed.training.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    checkpoint_paths,
+    remove_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+    step_of,
+)
 from synthmed.training.distance import joint_planes, slice_distance
 from synthmed.training.feed import Feed
 from synthmed.training.run import Run
@@ -58,15 +66,48 @@ class Choice:
             arrays: The engine's state.
             state: What the checkpoint of this step says of itself.
         """
-        kept = list_checkpoints(self.run.best_folder)
-        if any(checkpoint.state["distance"] <= distance for checkpoint in kept):
-            return False
+        best = self.run.best()
+        nearer = best is None or distance < best.state["distance"]
+        if nearer:
+            self._save(distance, arrays, state)
+            best = self.run.best()
+        for path in checkpoint_paths(self.run.best_folder):
+            if best is not None and path != best.path:
+                remove_checkpoint(path)
+        return nearer
+
+    def repair(self, lines: Mapping[int, dict[str, Any]]) -> list[str]:
+        """Make damaged best weights anew from the checkpoint of their step, or remove them where there is none.
+
+        Args:
+            lines: The lines of the run's log by step, which know the distances.
+
+        Returns:
+            A line for each, for the user.
+        """
+        said = []
+        for path in checkpoint_paths(self.run.best_folder):
+            try:
+                Checkpoint.open(path).arrays()
+                continue
+            except UserError as error:
+                damage = str(error)
+            step = step_of(path)
+            try:
+                source = Checkpoint.open(checkpoint_path(self.run.checkpoint_folder, step))
+                self._save(lines[step]["distance"], source.arrays(), source.state)
+                said.append(f"{damage}: made anew from {source.path}")
+            except (UserError, KeyError):
+                remove_checkpoint(path)
+                said.append(
+                    f"{damage} and removed: no checkpoint has step {step} any more; the nearest of the rest counts"
+                )
+        return said
+
+    def _save(self, distance: float, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         average = {name: value for name, value in arrays.items() if name.startswith("average/")}
-        path = save_checkpoint(self.run.best_folder, average, state | {"distance": distance}, keep=len(kept) + 1)
-        for checkpoint in kept:
-            if checkpoint.path != path:
-                shutil.rmtree(checkpoint.path, ignore_errors=True)
-        return True
+        state = {name: state[name] for name in ("step", "seconds", "kimg")} | {"distance": distance}
+        save_checkpoint(self.run.best_folder, average, state, keep=len(checkpoint_paths(self.run.best_folder)) + 1)
 
     def _drawn(self) -> tuple[np.ndarray | None, np.ndarray]:
         parts = []

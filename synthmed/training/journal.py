@@ -1,6 +1,7 @@
 """What a run writes for people while it trains: JSON lines, TensorBoard events, sample grids."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,38 @@ COLUMNS = 4
 class Journal:
     """Log of a run; without the package tensorboard, one without events.
 
+    A line of the log is the last thing that is written of a step: it says that all else which was due is there.
+
     Args:
         folder: The run folder.
         shown: Images shown so far; lines of the log beyond it come from work that was lost and are removed.
+
+    Attributes:
+        lines: The lines of the log so far, by step, without those of ways back.
+        way_back: The last line of a way back to a checkpoint; empty without any.
     """
 
     def __init__(self, folder: Path, *, shown: int):
         self.folder = folder
         self.log = folder / "log.jsonl"
+        self.lines: dict[int, dict[str, Any]] = {}
+        self.way_back: dict[str, Any] = {}
+        self._events: EventFile | None = None
         self.forget_after(shown)
-        self._events = EventFile(folder / "tensorboard") if has_tensorboard() else None
 
     def line(self, values: dict[str, Any], *, shown: int) -> None:
-        """Append a line of numbers to log.jsonl and TensorBoard."""
+        """Append a line of numbers, "step" among them, to TensorBoard and log.jsonl."""
+        if events := self._opened():
+            events.scalars(values, step=shown)
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
-        if self._events:
-            self._events.scalars(values, step=shown)
+            file.flush()
+            # A checkpoint that reached the disk must not be followed by a log with a gap before it.
+            os.fsync(file.fileno())
+        self._note(values)
 
     def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
-        """Write a grid of slices as NAME.png and as a TensorBoard image.
+        """Write a grid of slices as a TensorBoard image and as NAME.png.
 
         Args:
             name: File name without suffix; its first word is the TensorBoard tag.
@@ -46,9 +59,13 @@ class Journal:
             shown: Images shown so far.
         """
         sheet = tile(render(images, labels), columns=COLUMNS)
+        if events := self._opened():
+            events.image(name.split("-")[0], sheet, step=shown)
         save_png(self.folder / f"{name}.png", sheet)
-        if self._events:
-            self._events.image(name.split("-")[0], sheet, step=shown)
+
+    def has_grid(self, name: str) -> bool:
+        """Tell whether a grid is there."""
+        return (self.folder / f"{name}.png").is_file()
 
     def close(self) -> None:
         """Close TensorBoard's file."""
@@ -57,30 +74,50 @@ class Journal:
 
     def forget_after(self, shown: int) -> None:
         """Remove the lines of work that was lost."""
+        self.lines, self.way_back = {}, {}
         if not self.log.exists():
             return
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
+        text, kept = self.log.read_text(encoding="utf-8", errors="replace"), []
+        for line in text.splitlines():
             try:
-                if round(json.loads(line)["kimg"] * 1000) <= shown:
-                    kept.append(line)
-            except (ValueError, KeyError):
+                values = json.loads(line)
+                if round(values["kimg"] * 1000) > shown:
+                    continue
+                self._note(values)
+            except (ValueError, KeyError, TypeError):
                 continue  # the line that was being written when the process was killed
-        with atomic_file(self.log) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            kept.append(f"{line}\n")
+        if "".join(kept) != text:
+            with atomic_file(self.log) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+
+    def _note(self, values: dict[str, Any]) -> None:
+        if "rollbacks" in values:
+            self.way_back = values
+        elif "step" in values:
+            self.lines[values["step"]] = values
+
+    def _opened(self) -> EventFile | None:
+        """Return TensorBoard's file, which is made when there is something to write."""
+        if self._events is None and has_tensorboard():
+            self._events = EventFile(self.folder / "tensorboard")
+        return self._events
 
 
 class NoJournal(Journal):
     """The log of a worker that leaves writing to another one."""
 
     def __init__(self, folder: Path, *, shown: int):
-        pass
+        self.lines, self.way_back = {}, {}
 
     def line(self, values: dict[str, Any], *, shown: int) -> None:
         pass
 
     def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
         pass
+
+    def has_grid(self, name: str) -> bool:
+        return True
 
     def close(self) -> None:
         pass
@@ -90,25 +127,27 @@ class NoJournal(Journal):
 
 
 class Means:
-    """Running means of reported numbers between two lines of the log."""
+    """Running means of reported numbers between two lines of the log.
 
-    def __init__(self) -> None:
-        self._sums: dict[str, list[Any]] = {}
+    Args:
+        values: By name the numbers so far, as `values` returns them.
+    """
+
+    def __init__(self, values: dict[str, list[float]] | None = None) -> None:
+        self._values: dict[str, list[Any]] = {name: list(numbers) for name, numbers in (values or {}).items()}
 
     def add(self, report: dict[str, Any]) -> None:
         """Take in one step's report; tensors are read later, so that the step is not waited for."""
         for name, value in report.items():
-            self._sums.setdefault(name, []).append(value)
+            self._values.setdefault(name, []).append(value)
 
     def peek(self) -> dict[str, float]:
         """Return the means so far."""
-        return {name: float(np.mean([float(value) for value in values])) for name, values in self._sums.items()}
+        return {name: float(np.mean(numbers)) for name, numbers in self.values().items()}
 
-    def take(self) -> dict[str, float]:
-        """Return the means and start anew."""
-        means = self.peek()
-        self._sums = {}
-        return means
+    def values(self) -> dict[str, list[float]]:
+        """Return by name all numbers since the last line, for a checkpoint's state."""
+        return {name: [float(value) for value in numbers] for name, numbers in self._values.items()}
 
 
 def resident_gib() -> float:

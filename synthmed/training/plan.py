@@ -1,5 +1,6 @@
 """From what the user asked to runs that are trained: where they lie, how long they take, which one comes first."""
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,14 @@ from typing import Any
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
-from synthmed.files import folder_lock, is_free
-from synthmed.progress import Progress, silent, stage
+from synthmed.files import atomic_folder, folder_lock, is_free
+from synthmed.progress import Progress, Say, silent, stage
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.devices import Devices
 from synthmed.training.events import MISSING, has_tensorboard
 from synthmed.training.feed import Feed
 from synthmed.training.options import BUDGETS, TrainOptions, resolve
-from synthmed.training.run import RUN_FILE, DataSummary, Run
+from synthmed.training.run import CHECKPOINTS, MASK_GENERATOR, RUN_FILE, DataSummary, Run
 from synthmed.training.sharing import check_share, has_accelerator
 from synthmed.training.trainer import Clock, Trainer
 
@@ -84,11 +85,16 @@ def plan_training(
     if options.minutes is not None:
         mask_options = mask_options.model_copy(update={"minutes": options.minutes * MASK_SHARE})
         options = options.model_copy(update={"minutes": options.minutes * (1 - MASK_SHARE)})
-    return TrainingPlan(path, options, store, mask=TrainingPlan(path / "mask-generator", mask_options, store))
+    return TrainingPlan(path, options, store, mask=TrainingPlan(path / MASK_GENERATOR, mask_options, store))
 
 
 def execute(
-    plan: TrainingPlan, *, resume: bool = False, devices: Devices | None = None, progress: Progress | None = None
+    plan: TrainingPlan,
+    *,
+    resume: bool = False,
+    devices: Devices | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
 ) -> bool:
     """Train what a plan says and return whether all of it is done (false: the user asked to stop).
 
@@ -97,6 +103,8 @@ def execute(
         resume: Go on with the run in the plan's folder.
         devices: What it runs on, where that was made already; of several workers, the chief alone writes.
         progress: Told how far it is.
+        say: Called with lines that a user should read, such as which step is gone on from; by default they are notes
+            of the progress.
 
     Raises:
         UserError: If the folder holds a run already and `resume` is not set, the run there does not fit, the batch does
@@ -105,22 +113,23 @@ def execute(
     devices = devices or Devices.of(plan.options.strategy)
     check_share(plan.options, devices.replicas)
     report = progress or silent
+    say = say or (lambda line: report(0, 0, line))
     if not has_tensorboard():
-        report(0, 0, MISSING)
+        say(MISSING)
     with devices.watched(plan.path, plan.options):
-        return _execute(plan, devices, resume=resume, report=report)
+        return _execute(plan, devices, resume=resume, report=report, say=say)
 
 
-def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
+def _execute(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress, say: Say) -> bool:
     devices.check_same("options", (plan.options, resume, plan.mask is not None))
     devices.check_same("slices", plan.store.content_hash)
     with ExitStack() as lock:
         # Of several workers the chief alone writes.
         devices.chief_first(lambda: lock.enter_context(folder_lock(plan.path)))
-        return _execute_alone(plan, devices, resume=resume, report=report)
+        return _execute_alone(plan, devices, resume=resume, report=report, say=say)
 
 
-def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress) -> bool:
+def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report: Progress, say: Say) -> bool:
     begins = not (plan.path / RUN_FILE).is_file()
     run = devices.chief_first(lambda: _opened(plan, resume=resume))
     if run is None:
@@ -129,18 +138,18 @@ def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report
     if plan.mask is not None:
         first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
         of_masks = stage(report, 0, first, second, "mask generator")
-        if not _execute(plan.mask, devices, resume=resume, report=of_masks):
+        if not _execute(plan.mask, devices, resume=resume, report=of_masks, say=say):
             return False
         report = stage(report, first, second, 0)
-    if plan.masks_from is not None and devices.chief:
-        _adopt_mask_generator(run, plan.masks_from)
     try:
-        trainer = Trainer(run, plan.store, devices=devices, progress=report)
+        trainer = Trainer(run, plan.store, devices=devices, progress=report, say=say)
     except UserError:
         if devices.chief and begins and plan.mask is None:
             # Nothing was trained yet: a run left behind would stand in the way of the corrected command.
             run.discard()
         raise
+    if devices.chief:
+        run.note_start(trainer.clock.step)
     return trainer.train()
 
 
@@ -151,9 +160,7 @@ def _opened(plan: TrainingPlan, *, resume: bool) -> Run:
         raise UserError(f"{plan.path} is not empty: choose another --out, or give --resume to go on with a run there")
     if existing and not resume:
         raise UserError(f"{plan.path} holds a run already: choose another --out, or give --resume to go on with it")
-    run = _resumed(plan) if existing else _created(plan)
-    run.note_start()
-    return run
+    return _resumed(plan) if existing else _created(plan)
 
 
 def _check_sources(options: TrainOptions, store: Store) -> None:
@@ -204,7 +211,11 @@ def _created(plan: TrainingPlan) -> Run:
         others |= set(Run.open(plan.options.init_from).data.training_patients)
     if plan.options.unlabelled:
         others |= set(Store.open(plan.options.unlabelled).training_hashes)
-    return Run.create(plan.path, plan.options, DataSummary.of_store(plan.store, others=others))
+    data = DataSummary.of_store(plan.store, others=others)
+    if plan.masks_from is not None:
+        # Before run.json, which makes the folder a run: one without its masks would train others when it is resumed.
+        _adopt_mask_generator(plan.path / MASK_GENERATOR, plan.masks_from)
+    return Run.create(plan.path, plan.options, data)
 
 
 def _resumed(plan: TrainingPlan) -> Run:
@@ -216,6 +227,7 @@ def _resumed(plan: TrainingPlan) -> Run:
                 f"{plan.path} was begun with {name} = {old}, not {new}: resume it with that or start another run"
             )
     run.options = plan.options
+    run.save()
     return run
 
 
@@ -235,12 +247,12 @@ def _fitting_mask_run(path: Path, store: Store) -> Run:
     return run
 
 
-def _adopt_mask_generator(run: Run, source: Run) -> None:
-    """Copy the mask generator's run file and last averaged weights, so that the `cond` run stands by itself."""
-    if (run.mask_generator / "run.json").is_file():
-        return
+def _adopt_mask_generator(folder: Path, source: Run) -> None:
+    """Copy a mask generator's run file and last averaged weights, so that the `cond` run stands by itself."""
     checkpoint, arrays = source.chosen_arrays()
     average: dict[str, Any] = {name: value for name, value in arrays.items() if name.startswith("average/")}
-    save_checkpoint(run.mask_generator / "checkpoints", average, checkpoint.state, keep=1)
-    # Written last: the presence of run.json says that the copy is complete.
-    Run.create(run.mask_generator, source.options, source.data, adopted=True)
+    # Of a process that died before there was a run, maybe with another mask generator.
+    shutil.rmtree(folder, ignore_errors=True)
+    with atomic_folder(folder) as temporary:
+        save_checkpoint(temporary / CHECKPOINTS, average, checkpoint.state, keep=1)
+        Run.create(temporary, source.options, source.data, adopted=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
@@ -36,10 +36,17 @@ class Recovery(BaseModel):
 
     @classmethod
     def open(cls, folder: Path, options: TrainOptions) -> "Recovery":
-        """Read what a run folder says, or begin anew."""
+        """Read what a run folder says, or begin anew.
+
+        Raises:
+            UserError: If its file is damaged.
+        """
         path = folder / RECOVERY_FILE
         if path.is_file():
-            recovery = cls.model_validate(read_json(path))
+            try:
+                recovery = cls.model_validate(read_json(path))
+            except ValidationError:
+                raise UserError(f"{path} is not what a training writes: remove it to count ways back anew") from None
             if recovery.learning_rate == options.learning_rate:
                 return recovery
         return cls(learning_rate=options.learning_rate)

@@ -1,6 +1,7 @@
 """A run: the folder that training makes."""
 
 import itertools
+import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,11 +18,11 @@ from synthmed.data.store import Store
 from synthmed.data.template import Template
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
-from synthmed.training.checkpoint import Checkpoint, list_checkpoints
+from synthmed.training.checkpoint import Checkpoint, checkpoint_paths, find_newest, list_checkpoints
 from synthmed.training.options import TrainOptions
 
 RUN_FILE = "run.json"
-MASK_GENERATOR = "mask-generator"
+CHECKPOINTS, BEST, MASK_GENERATOR = "checkpoints", "best", "mask-generator"
 
 
 class DataSummary(BaseModel):
@@ -163,9 +164,8 @@ class Run:
         self.content = self.content.model_copy(update={"options": self.options})
         write_json(self.path / RUN_FILE, self.content.model_dump(mode="json"))
 
-    def note_start(self) -> None:
+    def note_start(self, step: int) -> None:
         """Write into run.json that a training of the run starts, on which backend and from which step."""
-        step = max((int(checkpoint.state["step"]) for checkpoint in self.checkpoints()), default=0)
         starts = (*self.content.starts, Start(backend=backend_name(), step=step))
         self.content = self.content.model_copy(update={"starts": starts})
         self.save()
@@ -182,12 +182,12 @@ class Run:
     @property
     def checkpoint_folder(self) -> Path:
         """Where the checkpoints are."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def best_folder(self) -> Path:
         """Where the averaged weights are that came nearest to held-out patients."""
-        return self.path / "best"
+        return self.path / BEST
 
     @property
     def mask_generator(self) -> Path:
@@ -204,36 +204,51 @@ class Run:
         return list_checkpoints(self.checkpoint_folder)
 
     def last_arrays(self) -> tuple[Checkpoint, dict[str, Any], list[str]]:
-        """Return the newest checkpoint that can be read, its arrays, and a line for each newer one that could not.
+        """Return the newest checkpoint that can be read, its arrays, and lines about each newer one that cannot.
 
         Raises:
             UserError: If there is none.
         """
-        problems: list[str] = []
-        for checkpoint in reversed(self.checkpoints()):
-            try:
-                return checkpoint, checkpoint.arrays(), problems
-            except UserError as error:
-                problems.append(str(error))
-        if problems:
-            raise UserError(problems[0])
-        raise UserError(
-            f"{self.path} has no checkpoint yet: train it longer (`synthmed train --resume --out {self.path}`)"
-        )
+        found = find_newest(self.checkpoint_folder)
+        if found is None:
+            raise UserError(
+                f"{self.path} has no checkpoint yet: train it longer (`synthmed train --resume --out {self.path}`)"
+            )
+        return found.checkpoint, found.arrays, found.lines()
+
+    def best(self) -> Checkpoint | None:
+        """Return the averaged weights that came nearest to held-out patients; None where none were measured.
+
+        One that is damaged is not among them.
+        """
+        known = [one for one in list_checkpoints(self.best_folder) if "distance" in one.state]
+        return min(known, key=lambda one: one.state["distance"], default=None)
 
     def chosen_arrays(self) -> tuple[Checkpoint, dict[str, Any]]:
         """Return the weights to draw with: the nearest to held-out patients, else the newest.
 
         Raises:
-            UserError: If there is no checkpoint that can be read.
+            UserError: If they are damaged, or there are none. Others in their place would draw other samples.
         """
-        for checkpoint in reversed(list_checkpoints(self.best_folder)):
-            try:
-                return checkpoint, checkpoint.arrays()
-            except UserError:
-                continue
-        checkpoint, arrays, _ = self.last_arrays()
+        paths = checkpoint_paths(self.best_folder)
+        try:
+            found = [Checkpoint.open(path) for path in paths]
+            if found:
+                best = min(found, key=lambda one: one.state.get("distance", math.inf))
+                return best, best.arrays()
+        except UserError as error:
+            if not all(path.exists() for path in paths):
+                # A training that is under way has just found a nearer one.
+                return self.chosen_arrays()
+            raise self._refused(error) from None
+        checkpoint, arrays, damage = self.last_arrays()
+        if damage and not self.content.adopted:
+            raise self._refused(damage[0])
         return checkpoint, arrays
+
+    def _refused(self, damage: object) -> UserError:
+        again = f"synthmed train --variant {self.options.variant} --out {self.path} --resume"
+        return UserError(f"{damage}: `{again}` makes it anew where it can, and says what is drawn from else")
 
     def refuse_removed(self) -> None:
         """Do nothing where the folder is still there.

@@ -9,8 +9,15 @@ import numpy as np
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
-from synthmed.progress import Progress, silent
-from synthmed.training.checkpoint import Checkpoint, checkpoint_path, remove_leftovers, save_checkpoint
+from synthmed.progress import Progress, Say, silent
+from synthmed.training.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    checkpoint_paths,
+    find_newest,
+    remove_leftovers,
+    save_checkpoint,
+)
 from synthmed.training.choice import Choice
 from synthmed.training.devices import Devices
 from synthmed.training.engines import make_engine
@@ -25,6 +32,7 @@ from synthmed.training.transfer import start_from
 
 LOG_STEPS = 50
 GRID_ITEMS = 16
+REALS = "reals"
 
 
 @dataclass
@@ -51,6 +59,15 @@ class Clock:
         return min(done, total), total
 
 
+@dataclass(frozen=True)
+class Due:
+    """What is due after a step, beside a checkpoint: a distance to held-out patients, a grid, a line of the log."""
+
+    distance: bool = False
+    grid: bool = False
+    line: bool = False
+
+
 class Trainer:
     """Trains the generator of one run, from its last checkpoint on.
 
@@ -59,19 +76,32 @@ class Trainer:
         store: The store that the run is trained on.
         devices: What it runs on, where that was made already.
         progress: Told how far it is.
+        say: Called with lines that a user should read; by default they are notes of the progress.
 
     Raises:
         UserError: If the store is not the one that the run was begun with, or its last checkpoint does not fit.
     """
 
-    def __init__(self, run: Run, store: Store, *, devices: Devices | None = None, progress: Progress | None = None):
+    def __init__(
+        self,
+        run: Run,
+        store: Store,
+        *,
+        devices: Devices | None = None,
+        progress: Progress | None = None,
+        say: Say | None = None,
+    ):
         if store.content_hash != run.data.store_hash:
             raise UserError(f"{store.path} is not the store that {run.path} was begun with: give that one with --data")
         self.run = run
         self.options = run.options
         self.store = store
         self.report = progress or silent
+        self.say = say or (lambda line: self.report(0, 0, line))
         self.clock = Clock()
+        # Of the interval since the last line of the log: what was reported, and the step and seconds where it began.
+        self.means = Means()
+        self.logged = (0, 0.0)
         unlabelled = Store.open(self.options.unlabelled) if self.options.unlabelled else None
         self.feed = Feed(self.options, store, unlabelled)
         self.devices = devices or Devices.of(self.options.strategy)
@@ -89,16 +119,20 @@ class Trainer:
     def train(self) -> bool:
         """Train until a budget is used up or the user asks to stop; return whether a budget is used up.
 
+        What was due at the step that the run is taken up at is done first, as far as its log does not have it.
+
         Raises:
             UserError: If the training diverged more often than it may, or another worker of it is gone.
         """
-        if self.clock.done(self.options):
-            return True
         journal = (Journal if self.devices.chief else NoJournal)(self.run.path, shown=self.shown)
         try:
-            if self.clock.step == 0:
-                self._real_grid(journal)
+            if self.choice:
+                for line in self.choice.repair(journal.lines):
+                    self.say(line)
             with stop_on_signal() as stop:
+                if not journal.has_grid(REALS):
+                    self._real_grid(journal)
+                self._catch_up(journal)
                 while not (self.clock.done(self.options) or self._stopping):
                     try:
                         self._loop(journal, stop)
@@ -119,52 +153,82 @@ class Trainer:
     def _loop(self, journal: Journal, stop) -> None:
         options, clock = self.options, self.clock
         batches = self.engine.feed(self.feed.batches(clock.step))
-        means = Means()
         before, start = clock.seconds, 0.0
-        saved, logged = clock.seconds, (clock.step, clock.seconds)
-        grid_every, distance_every = (
-            max(1, round(1000 * kimg / options.batch)) for kimg in (self._snapshot_kimg(), self._distance_kimg())
-        )
+        saved = clock.seconds
         agreement = self.devices.agreement(clock.step)
         self.report(0, 0, "compiling")
         while not (clock.done(options) or self._stopping):
-            count = self._ahead(LOG_STEPS, grid_every, distance_every)
+            count = self._ahead()
             for report in self.engine.steps(clock.step, [next(batches) for _ in range(count)]):
-                means.add(report)
+                self.means.add(report)
             clock.step += count
             # The first steps of a process compile the phases: a budget of minutes is for training.
             start = start or time.monotonic()
             if agreed := agreement.ask(clock.step, before + time.monotonic() - start, bool(stop)):
                 clock.seconds, self._stopping = agreed
-            last = clock.done(options) or self._stopping
-            distance_due = clock.step % distance_every == 0 or clock.done(options)
-            save_due = clock.seconds - saved >= options.checkpoint_seconds or distance_due or last
-            if clock.step % LOG_STEPS == 0 or save_due:
-                values = means.take()
-                check_report(values)
-                if save_due:
-                    arrays = self._save()
-                    saved = clock.seconds
-                if distance_due:
-                    values |= self._choose(arrays)
-                self._log(journal, values, logged)
-                logged = (clock.step, clock.seconds)
-            if clock.step % grid_every == 0 or last:
-                self._fake_grid(journal)
+            due = self._due()
+            save = due.distance or self._stopping or clock.seconds - saved >= options.checkpoint_seconds
+            if save or due.line:
+                check_report(self.means.peek())
+            if save:
+                self._save()
+                saved = clock.seconds
+            self._do_due(journal)
             self.report(*clock.progress(options), f"{self.shown / 1000:.1f} kimg")
 
-    def _ahead(self, *periods: int) -> int:
+    def _due(self) -> Due:
+        """Return what is due after this step; it follows from the step and the budget alone."""
+        step, done = self.clock.step, self.clock.done(self.options)
+        if not step:
+            return Due()
+        distance, grid = (done or step % self._every(kimg) == 0 for kimg in (self._distance_kimg, self._snapshot_kimg))
+        return Due(distance=distance, grid=grid, line=distance or grid or step % LOG_STEPS == 0)
+
+    def _do_due(self, journal: Journal) -> None:
+        """Do what is due after this step, the line of the log last: it says that all else is there.
+
+        A process that dies before it leaves all of it to be done again, with the same result.
+        """
+        due = self._due()
+        if not due.line:
+            return
+        values = self.means.peek()
+        if due.distance:
+            values |= self._choose()
+        if due.grid:
+            self._fake_grid(journal)
+        self._log(journal, values)
+        self._begin_interval()
+
+    def _catch_up(self, journal: Journal) -> None:
+        """Do what was due at the restored step and came to nothing, since the process died or the training diverged."""
+        if self.devices.of_chief(self.clock.step in journal.lines):
+            self._begin_interval()
+        else:
+            self._do_due(journal)
+        self._note_way_back(journal)
+
+    def _begin_interval(self) -> None:
+        self.means, self.logged = Means(), (self.clock.step, self.clock.seconds)
+
+    def _every(self, kimg: float) -> int:
+        """Return the steps in which so many thousand images are shown, at least one."""
+        return max(1, round(1000 * kimg / self.options.batch))
+
+    def _ahead(self) -> int:
         """Return how many steps to do at once: none of them beyond what is due every so many steps, or the budget."""
         options, step = self.options, self.clock.step
+        periods = (LOG_STEPS, self._every(self._snapshot_kimg), self._every(self._distance_kimg))
         ends = [self.engine.ahead, *(period - step % period for period in periods)]
         if options.kimg is not None:
             ends.append(math.ceil(options.kimg * 1000 / options.batch) - step)
         return max(1, min(ends))
 
-    def _log(self, journal: Journal, values: dict[str, float], since: tuple[int, float]) -> None:
-        elapsed = self.clock.seconds - since[1]
+    def _log(self, journal: Journal, values: dict[str, float]) -> None:
+        step, seconds = self.logged
+        elapsed = self.clock.seconds - seconds
         # The clock starts after a process's first step, which compiles the phases: that one has no rate.
-        rate = (self.clock.step - since[0]) * self.options.batch / elapsed if elapsed > 1e-3 else 0.0
+        rate = (self.clock.step - step) * self.options.batch / elapsed if elapsed > 1e-3 else 0.0
         journal.line(
             self._where() | {"images_per_second": round(rate, 2), "memory_gib": round(resident_gib(), 3)} | values,
             shown=self.shown,
@@ -176,31 +240,31 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
 
-    def _save(self) -> dict[str, np.ndarray]:
+    def _save(self) -> None:
         if self.devices.chief:
             self.run.refuse_removed()
         arrays = self.engine.arrays()
         check_arrays(arrays)
         self.devices.check_same("weights after a step", arrays)
         if self.devices.chief:
-            save_checkpoint(self.run.checkpoint_folder, arrays, self._state(), keep=self.options.keep_checkpoints)
+            state = self._state() | {"logged": self.logged, "window": self.means.values()}
+            save_checkpoint(self.run.checkpoint_folder, arrays, state, keep=self.options.keep_checkpoints)
         self._first_arrays = None
-        return arrays
 
-    def _choose(self, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    def _choose(self) -> dict[str, float]:
         distances = self.choice.measure() if self.choice else {}
         if self.choice and distances:
-            self.choice.keep_if_best(distances["distance"], arrays, self._state())
+            self.choice.keep_if_best(distances["distance"], self.engine.arrays(), self._state())
         return distances
 
     def _begin(self) -> None:
         """Take up the last checkpoint; without one, the weights of another run where the options name it."""
         if self.devices.chief:
             remove_leftovers(self.run.checkpoint_folder)
-        if begun := bool(self.devices.of_chief(len(self.run.checkpoints()))):
+        if begun := bool(self.devices.of_chief(len(checkpoint_paths(self.run.checkpoint_folder)))):
             self._restore()
         elif self.options.init_from:
-            self.report(0, 0, start_from(Run.open(self.options.init_from), self.engine.state()))
+            self.say(start_from(Run.open(self.options.init_from), self.engine.state()))
         self.devices.check_same("step to start from", (self.clock.step, self.recovery.rollbacks))
         arrays = self.engine.arrays()
         self.devices.check_same("weights to start from", arrays)
@@ -212,20 +276,25 @@ class Trainer:
     def _restore(self) -> None:
         checkpoint, arrays = self._last_checkpoint()
         self._assign(arrays, str(checkpoint.path))
-        self.clock = Clock(step=int(checkpoint.state["step"]), seconds=float(checkpoint.state["seconds"]))
+        state = checkpoint.state
+        self.clock = Clock(step=int(state["step"]), seconds=float(state["seconds"]))
+        self.means = Means(state.get("window"))
+        step, seconds = state.get("logged", (self.clock.step, self.clock.seconds))
+        self.logged = (int(step), float(seconds))
 
     def _last_checkpoint(self) -> tuple[Checkpoint, dict[str, np.ndarray]]:
         """Return the newest checkpoint that the chief can read, on every worker."""
-        found = self.devices.chief_first(self.run.last_arrays)
-        step = self.devices.of_chief(int(found[0].state["step"]) if found else 0)
+        found = self.devices.chief_first(lambda: find_newest(self.run.checkpoint_folder))
+        step = self.devices.of_chief(int(found.checkpoint.state["step"]) if found else 0)
         if found is None:
-            self.devices.wait_for_file(checkpoint_path(self.run.checkpoint_folder, step))
-            checkpoint = next(one for one in self.run.checkpoints() if one.state["step"] == step)
+            path = checkpoint_path(self.run.checkpoint_folder, step)
+            self.devices.wait_for_file(path)
+            checkpoint = Checkpoint.open(path)
             return checkpoint, checkpoint.arrays()
-        checkpoint, arrays, problems = found
-        for problem in problems:
-            self.report(0, 0, problem)
-        return checkpoint, arrays
+        for line in found.lines():
+            self.say(line)
+        found.remove_damaged()
+        return found.checkpoint, found.arrays
 
     def _assign(self, arrays: dict[str, np.ndarray], origin: str) -> None:
         variables = self.engine.state()
@@ -237,24 +306,32 @@ class Trainer:
 
     def _roll_back(self, journal: Journal, reason: str) -> None:
         self.recovery.count(self.run.path, reason, self.options)
+        seconds = self.clock.seconds
         if self._first_arrays is not None:
             self._assign(self._first_arrays, "the first weights")
-            self.clock = Clock(seconds=self.clock.seconds)
+            self.clock, self.means, self.logged = Clock(), Means(), (0, seconds)
         else:
-            seconds = self.clock.seconds
             self._restore()
-            # Time that was spent counts: a budget of minutes must end.
-            self.clock.seconds = seconds
+        # Time that was spent counts: a budget of minutes must end.
+        self.clock.seconds = seconds
         self.engine.scale_learning_rate(self.recovery.scale)
-        self.report(0, 0, f"diverged ({reason}): back to step {self.clock.step} at half the learning rate")
+        self.say(f"diverged ({reason}): back to step {self.clock.step} at half the learning rate")
         journal.forget_after(self.shown)
-        journal.line(self._where() | {"rollbacks": self.recovery.rollbacks}, shown=self.shown)
+        self._catch_up(journal)
 
+    def _note_way_back(self, journal: Journal) -> None:
+        """Write the line of the last way back into the log, unless it is there."""
+        line = {"rollbacks": self.recovery.rollbacks, "learning_rate": self.options.learning_rate * self.recovery.scale}
+        if self.recovery.rollbacks and any(journal.way_back.get(name) != value for name, value in line.items()):
+            journal.line(self._where() | line, shown=self.shown)
+
+    @property
     def _snapshot_kimg(self) -> float:
         if self.options.snapshot_kimg:
             return self.options.snapshot_kimg
         return max(1.0, self.options.kimg / 12) if self.options.kimg else 5.0
 
+    @property
     def _distance_kimg(self) -> float:
         if self.options.distance_kimg:
             return self.options.distance_kimg
@@ -270,7 +347,7 @@ class Trainer:
     def _real_grid(self, journal: Journal) -> None:
         chosen = self._examples()
         images = None if self.options.variant == "mask" else self.store.images(chosen)
-        journal.grid("reals", images, self.store.labels(chosen), shown=0)
+        journal.grid(REALS, images, self.store.labels(chosen), shown=0)
 
     def _fake_grid(self, journal: Journal) -> None:
         if not self.devices.chief:

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.training.checkpoint import list_checkpoints, remove_leftovers, save_checkpoint
+from synthmed.training.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    find_newest,
+    list_checkpoints,
+    remove_leftovers,
+    save_checkpoint,
+)
 
 ARRAYS = {"generator/mapping/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array(3, np.int64)}
 
@@ -18,6 +25,68 @@ def test_arrays_and_state_come_back_and_only_the_last_are_kept(tmp_path):
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], value)
         assert arrays[name].dtype == value.dtype
+
+
+def readings(folder, file):
+    """Yield what a checkpoint says with a bit of each byte of a file changed, and after each cut; None: refused."""
+    whole = file.read_bytes()
+    flipped = ((*whole[:place], whole[place] ^ 1 << place % 8, *whole[place + 1 :]) for place in range(len(whole)))
+    cut = (whole[:length] for length in range(len(whole)))
+    for content in (*flipped, *cut):
+        file.write_bytes(bytes(content))
+        try:
+            found = Checkpoint.open(checkpoint_path(folder, 7))
+            yield found.state, found.arrays()
+        except UserError as error:
+            assert str(file) in str(error)
+            yield None
+
+
+def test_no_changed_or_missing_byte_of_the_arrays_goes_unnoticed(tmp_path):
+    """A user would train on with weights that a failing disk has made up."""
+    path = save_checkpoint(tmp_path, ARRAYS, {"step": 7}, keep=1)
+    assert set(readings(tmp_path, path / "arrays.npz")) == {None}
+
+
+def test_no_changed_or_missing_byte_of_the_state_changes_what_it_says(tmp_path):
+    """A user's training would go on from another second, or with other means in its log."""
+    state = {"step": 7, "seconds": 12.5, "window": {"loss": [0.1, 0.30000001192092896]}}
+    path = save_checkpoint(tmp_path, ARRAYS, state, keep=1)
+    for found in readings(tmp_path, path / "state.json"):
+        assert found is None or {name: found[0].get(name) for name in state} == state
+
+
+def test_arrays_of_earlier_versions_are_checked_by_their_own_sums(tmp_path):
+    """A user's old run, whose checkpoints have no hashes, would be gone on with from damaged weights."""
+    path = save_checkpoint(tmp_path, ARRAYS, {"step": 7}, keep=1)
+    (path / "state.json").write_text('{"step": 7}')
+    for found in readings(tmp_path, path / "arrays.npz"):
+        for name, value in (found[1] if found else {}).items():
+            assert value.tobytes() == ARRAYS[name].tobytes() and value.shape == ARRAYS[name].shape
+
+
+def test_the_newest_that_can_be_read_is_found_and_the_others_are_named(tmp_path):
+    """A user would not know that work of some steps is done again, and why."""
+    assert find_newest(tmp_path) is None
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, ARRAYS, {"step": step}, keep=3)
+    assert find_newest(tmp_path).lines() == []
+    for step, name in ((2, "state.json"), (3, "arrays.npz")):
+        (checkpoint_path(tmp_path, step) / name).write_bytes(b"")
+    found = find_newest(tmp_path)
+    assert found.checkpoint.state["step"] == 1
+    first, second, last = found.lines()
+    assert "step-000000003" in first and "step-000000002" in second and "step 1" in last
+    found.remove_damaged()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    """A user's damaged checkpoint would stay damaged, or one of lost work would stand for the new one."""
+    save_checkpoint(tmp_path, ARRAYS, {"step": 1, "seconds": 1.0}, keep=1)
+    save_checkpoint(tmp_path, ARRAYS, {"step": 1, "seconds": 2.0}, keep=1)
+    assert [one.state["seconds"] for one in list_checkpoints(tmp_path)] == [2.0]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -171,7 +171,7 @@ def test_an_engine_that_does_many_steps_at_a_time_stops_where_something_is_due(s
     train(tmp_path / "run", store, kimg=0.06, snapshot_kimg=0.024, distance_kimg=0.028, distance_slices=16)
     assert counts == [4, 1, 1, 1, 3, 2, 2, 1]
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [5, 7, 10, 14, 15]
+    assert [line["step"] for line in lines] == [5, 6, 7, 10, 12, 14, 15]
     assert [line["step"] for line in lines if "distance" in line] == [7, 14, 15]
     assert grids == [6, 12, 15]
     assert Run.open(tmp_path / "run").last_arrays()[0].state["step"] == 15

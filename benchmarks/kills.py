@@ -1,0 +1,108 @@
+"""Deaths of a process at each change that it makes to a folder, and what a run folder comes to."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WRITING = os.O_WRONLY | os.O_RDWR
+EVENTS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
+# Fields of a line of a log, or of a state, that no two trainings share.
+TIMES = ("seconds", "images_per_second", "memory_gib")
+
+
+class Changes:
+    """Counts what this process is about to change below a folder: files opened for writing, renames, removals.
+
+    Python tells of each by an audit event, whoever makes it.
+
+    Args:
+        folder: The folder.
+        deadly: Number of the change, from 1, before which `die` is called; 0 for none.
+        die: Ends the process, or raises.
+        torn: What is being written then is cut in half, as a death within the write would leave it.
+
+    Attributes:
+        seen: What was counted, as "event name-of-the-file".
+    """
+
+    def __init__(self, folder: Path, *, deadly: int = 0, die: Callable[[], None] | None = None, torn: bool = False):
+        self.folder = f"{folder.absolute()}{os.sep}"
+        self.deadly, self.die, self.torn = deadly, die, torn
+        self.seen: list[str] = []
+        self.active = True
+        self._written = ""
+        # A hook stays until the process ends; `active` silences it.
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple) -> None:
+        if (
+            not self.active
+            or not (event in EVENTS or event == "open")
+            or not isinstance(arguments[0], str | os.PathLike)
+        ):
+            return
+        path = os.path.abspath(os.fspath(arguments[0]))
+        if not path.startswith(self.folder) or (event == "open" and not _writes(arguments)):
+            return
+        self.seen.append(f"{event} {_short(path)}")
+        if len(self.seen) == self.deadly and self.die:
+            self.active = False
+            if self.torn:
+                self._tear(path, appends=event == "open" and str(arguments[1]).startswith("a"))
+            self.die()
+        self._written = path if event == "open" else self._written
+
+    def _tear(self, path: str, *, appends: bool) -> None:
+        if appends:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write('{"kimg": 0.0')
+        elif ".partial-" in self._written and os.path.isfile(self._written):
+            os.truncate(self._written, os.path.getsize(self._written) // 2)
+
+
+def _writes(arguments: tuple) -> bool:
+    mode, flags = arguments[1], arguments[2]
+    return any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITING)
+
+
+def _short(path: str) -> str:
+    """Return a file's name with its folder's, without what is different each time."""
+    parts = [part.split(".partial-")[0] + ".partial" if ".partial-" in part else part for part in Path(path).parts[-2:]]
+    return "/".join(parts)
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Return by name all that a run comes to, without times: weights, best weights, log, pictures, ways back."""
+    found: dict[str, Any] = {}
+    for file in sorted(run.rglob("*")):
+        name = str(file.relative_to(run))
+        if not file.is_file() or name.split(os.sep)[0] == "tensorboard" or f"{os.sep}tensorboard" in name:
+            continue
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                found |= {f"{name}/{key}": (arrays[key].shape, arrays[key].tobytes()) for key in arrays.files}
+        elif file.name == "state.json":
+            found[name] = _untimed(json.loads(file.read_text(encoding="utf-8")), "logged", "hash")
+        elif file.name == "log.jsonl":
+            found[name] = [_untimed(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        elif file.suffix == ".png":
+            found[name] = file.read_bytes()
+        elif file.name == "recovery.json":
+            found[name] = json.loads(file.read_text(encoding="utf-8"))
+    # How many checkpoints there are, and of which steps but the last, follows from the clock.
+    last = max((name.split(os.sep)[-2] for name in found if "checkpoints" in name), default="")
+    return {name: value for name, value in found.items() if "checkpoints" not in name or last in name}
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return the names of what is not the same, or missing in one."""
+    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+
+
+def _untimed(values: dict[str, Any], *more: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in (*TIMES, *more)}
