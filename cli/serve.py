@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="Requests that may wait; more are refused with 429 (RESOURCE_EXHAUSTED).",
+    help="Requests of each protocol that may wait; more are refused with 429 (RESOURCE_EXHAUSTED).",
 )
 @click.option(
     "--timeout",
@@ -84,6 +84,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds between looks for new models and versions; 0: none.",
 )
+@click.option(
+    "--access-log",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    is_flag=False,
+    flag_value="-",
+    help="Add a line for each request to this file; without a file, write it to the terminal.  [default: no log]",
+)
 def command(
     models: Path | None,
     model_config_file: Path | None,
@@ -99,11 +106,14 @@ def command(
     max_request: int,
     max_answer: int,
     poll: float,
+    access_log: Path | None,
 ) -> None:
-    """Serve exported generators, on this machine alone unless told, until interrupted.
+    """Serve exported generators, on this machine alone unless --host says otherwise, until interrupted.
 
     Requests and answers are TensorFlow Serving's: REST predict, status and metadata; gRPC Predict, GetModelMetadata and
     GetModelStatus. A new version that appears is loaded and takes the place of the old one without losing a request.
+
+    A SavedModel is a program, which runs with your rights: serve only those whose origin you trust.
 
     \b
     Example:
@@ -117,6 +127,7 @@ def command(
     if lacking:
         raise UserError(f"serving needs {', '.join(lacking)}: pip install 'synthmed[serving]'")
     from synthmed.serving.access import Access, read_token
+    from synthmed.serving.accesslog import AccessLog
     from synthmed.serving.limits import MIB, Limits
     from synthmed.serving.manager import ModelManager
     from synthmed.serving.server import EmbeddedServer
@@ -133,8 +144,17 @@ def command(
     source = _source(models, model_config_file)
     out = console(stderr=True)
     manager = ModelManager(source(), source=source, notify=out.print)
+    log = None
+    if access_log is not None:
+        log = AccessLog(None if str(access_log) == "-" else access_log, notify=out.print)
     server = EmbeddedServer(
-        manager, rest_port=rest_port, grpc_port=grpc_port, access=access, limits=limits, poll_seconds=poll
+        manager,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        access=access,
+        limits=limits,
+        poll_seconds=poll,
+        access_log=log,
     )
 
     def tell() -> None:

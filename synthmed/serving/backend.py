@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from synthmed.serving.access import Access
+from synthmed.serving.accesslog import AccessLog
 from synthmed.serving.limits import Gate, Limits
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.metrics import Metrics
@@ -15,6 +16,7 @@ class Backend:
     manager: ModelManager
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
+    access_log: AccessLog | None = None
     stopping: bool = False
     """Whether the server was told to end: what was accepted is answered, and connections are closed after that."""
     gate: Gate = field(init=False)

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ class Limits:
     workers: int = field(default_factory=_default_workers)
     """Requests that are worked on at once."""
     queue: int = 64
-    """Requests that may wait beside them; one more is refused with RESOURCE_EXHAUSTED (429)."""
+    """Requests of each protocol that may wait beside them; one more is refused with RESOURCE_EXHAUSTED (429)."""
     seconds: float = 300.0
     """How long a request may take from its first byte to its answer; then DEADLINE_EXCEEDED (504)."""
     request_bytes: int = 64 * MIB
@@ -36,7 +37,7 @@ class Limits:
 
 
 class Gate:
-    """Hands out tickets for requests, as many as the limits allow.
+    """Hands out tickets for requests, as many as the limits allow; one protocol takes no place from the other.
 
     Args:
         limits: What is allowed.
@@ -45,22 +46,43 @@ class Gate:
     def __init__(self, limits: Limits):
         self.limits = limits
         self.running = 0
-        self.admitted = 0
         self.held = 0
+        self._admitted: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._slots = threading.Semaphore(limits.workers)
+        self._places = _Places(limits.workers)
 
-    def ticket(self) -> "Ticket":
+    @property
+    def admitted(self) -> int:
+        """Requests that are worked on or wait for it."""
+        with self._lock:
+            return self._admitted.total()
+
+    def ticket(self, protocol: str, *, arriving: bool = False) -> "Ticket":
         """Admit a request.
+
+        Args:
+            protocol: By which it comes.
+            arriving: Whether its body is still on its way: it then takes no place before `Ticket.admit`.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED while too many are there already.
         """
+        ticket = Ticket(self, protocol)
+        if arriving:
+            with self._lock:
+                self._check_room(protocol)
+        else:
+            ticket.admit()
+        return ticket
+
+    def _check_room(self, protocol: str) -> None:
+        if self._admitted[protocol] >= self.limits.workers + self.limits.queue:
+            raise _busy()
+
+    def _admit(self, protocol: str) -> None:
         with self._lock:
-            if self.admitted >= self.limits.workers + self.limits.queue:
-                raise _busy()
-            self.admitted += 1
-        return Ticket(self)
+            self._check_room(protocol)
+            self._admitted[protocol] += 1
 
     def _hold(self, size: int, *, refuse: bool) -> None:
         with self._lock:
@@ -68,31 +90,85 @@ class Gate:
                 raise _busy()
             self.held += size
 
-    def _leave(self, held: int) -> None:
+    def _leave(self, protocol: str, *, admitted: bool, held: int) -> None:
         with self._lock:
-            self.admitted -= 1
+            self._admitted[protocol] -= admitted
             self.held -= held
 
-    def _run(self, call: Callable[[], _Answer], seconds: float) -> _Answer:
-        if not self._slots.acquire(timeout=max(seconds, 0)):
+    def _run(self, protocol: str, call: Callable[[], _Answer], seconds: float) -> _Answer:
+        if not self._places.take(protocol, seconds):
             raise late()
         self.running += 1
         try:
             return call()
         finally:
             self.running -= 1
-            self._slots.release()
+            self._places.give_back()
+
+
+class _Places:
+    """Workers' places: who waits gets one in turn with the other protocol, and after those of its own that came first.
+
+    Args:
+        count: How many there are.
+    """
+
+    def __init__(self, count: int):
+        self._lock = threading.Lock()
+        self._free = count
+        # The protocol whose turn is next comes first.
+        self._waiting: dict[str, deque[threading.Event]] = {}
+
+    def take(self, protocol: str, seconds: float) -> bool:
+        """Return whether a place was taken within some seconds."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Event()
+            self._waiting.setdefault(protocol, deque()).append(turn)
+        if turn.wait(max(seconds, 0)):
+            return True
+        with self._lock:
+            if not turn.is_set():
+                self._waiting[protocol].remove(turn)
+                if not self._waiting[protocol]:
+                    del self._waiting[protocol]
+            return turn.is_set()
+
+    def give_back(self) -> None:
+        """Give a place back, or on to who waits."""
+        with self._lock:
+            if not self._waiting:
+                self._free += 1
+                return
+            protocol = next(iter(self._waiting))
+            queue = self._waiting.pop(protocol)
+            queue.popleft().set()
+            if queue:
+                self._waiting[protocol] = queue
 
 
 class Ticket:
     """The right of one request to be worked on, and the memory that it holds. Closed once, by whoever is last."""
 
-    def __init__(self, gate: Gate):
+    def __init__(self, gate: Gate, protocol: str):
         self.limits = gate.limits
         self.started = time.monotonic()
         self._gate = gate
+        self._protocol = protocol
+        self._admitted = False
         self._held = 0
         self._closed = False
+
+    def admit(self) -> None:
+        """Take a place among those that are worked on or wait for it.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED if there is none.
+        """
+        self._gate._admit(self._protocol)
+        self._admitted = True
 
     def left(self) -> float:
         """Return the seconds that are left for the request."""
@@ -124,13 +200,13 @@ class Ticket:
         Raises:
             ServingError: DEADLINE_EXCEEDED if no place becomes free in time.
         """
-        return self._gate._run(call, self.left() if seconds is None else min(seconds, self.left()))
+        return self._gate._run(self._protocol, call, self.left() if seconds is None else min(seconds, self.left()))
 
     def close(self) -> None:
         """Give the place back; harmless when repeated."""
         if not self._closed:
             self._closed = True
-            self._gate._leave(self._held)
+            self._gate._leave(self._protocol, admitted=self._admitted, held=self._held)
 
     def __enter__(self) -> "Ticket":
         return self

@@ -1,20 +1,25 @@
-"""uvicorn, taught to end without losing a request that was accepted, and not to wait for ever for one that dawdles."""
+"""uvicorn, which ends here without losing a request that was accepted, and does not wait for ever for a slow one.
+
+Of uvicorn only what it shows is used: a configuration, a server, and its connections as protocols of asyncio.
+"""
 
 import asyncio
 import contextlib
+import functools
 import logging
+import select
 import socket
 from collections.abc import Callable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from synthmed.errors import UserError
 from synthmed.serving.access import Access
 
 GRACE_SECONDS = 30
-"""How long requests that were accepted may take after the server was told to stop."""
+"""How long requests that were accepted may take after the server was asked to stop."""
 FAREWELL_SECONDS = 1.0
 """How long idle connections may bring one more request after that: it may be on its way."""
 KEEP_ALIVE_SECONDS = 75
@@ -28,12 +33,15 @@ def make_listener(app: Any, access: Access) -> "Listener":
     # What uvicorn says of malformed requests would let strangers fill the terminal.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app,
-        http=_Connection,
+        functools.partial(_run, app),
+        interface="asgi3",
+        http="h11",
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        # Otherwise anybody on this machine chooses the address that the access log shows.
+        proxy_headers=False,
         lifespan="off",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -41,7 +49,12 @@ def make_listener(app: Any, access: Access) -> "Listener":
         ssl_certfile=access.certificate,
         ssl_keyfile=access.key,
     )
-    return Listener(config)
+    config.load()
+    listener = Listener(config)
+    config.http_protocol_class = functools.partial(  # type: ignore[assignment]
+        _Connection, config.http_protocol_class, listener.connections
+    )
+    return listener
 
 
 class Listener(uvicorn.Server):
@@ -50,10 +63,15 @@ class Listener(uvicorn.Server):
     Attributes:
         when_started: Called once when requests are answered.
         when_stopping: Called once when no more connections are accepted.
+        connections: Those that are open.
     """
 
     when_started: Callable[[], None] | None = None
     when_stopping: Callable[[], None] | None = None
+
+    def __init__(self, config: uvicorn.Config):
+        super().__init__(config)
+        self.connections: set[_Connection] = set()
 
     def capture_signals(self):
         # uvicorn would raise the signal again after a graceful stop, which then ends the process as if it had failed.
@@ -65,73 +83,116 @@ class Listener(uvicorn.Server):
             self.when_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._close_doors(sockets or [])
+        # Clients whose connection waits in the kernel have sent their request already: closing the socket would reset
+        # them, so they are taken in first.
+        await _until_none_waits(sockets or [])
+        for server in self.servers:
+            server.close()
         if self.when_stopping is not None:
             self.when_stopping()
         for _ in range(round(FAREWELL_SECONDS / 0.05)):
             await asyncio.sleep(0.05)
-            if not self.server_state.connections or self.force_exit:
+            if not self.connections or self.force_exit:
                 break
         await super().shutdown(sockets=[])
 
-    async def _close_doors(self, sockets: list[socket.socket]) -> None:
-        # Clients whose connection waits in the kernel have sent their request already: closing the socket would reset
-        # them, so they are taken in first. Nothing is awaited between the last one and the closing.
-        taken = []
-        for listening in sockets:
-            with contextlib.suppress(OSError):
-                while True:
-                    taken.append(listening.accept()[0])
-        for server in self.servers:
-            server.close()
-        loop = asyncio.get_running_loop()
-        for connection in taken:
-            connection.setblocking(False)
-            with contextlib.suppress(OSError):
-                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
 
-    def _protocol(self) -> asyncio.Protocol:
-        return _Connection(self.config, self.server_state, self.lifespan.state)
+async def _until_none_waits(sockets: list[socket.socket]) -> None:
+    """Return when every client that has connected to one of the sockets is served by the loop."""
+    waiting = select.poll()
+    for one in sockets:
+        waiting.register(one, select.POLLIN)
+    # asyncio takes a connection in at one turn of its loop, and makes it one that it serves at the next.
+    quiet, turns = 0, 0
+    while quiet < 3 and turns < 1000:
+        await asyncio.sleep(0)
+        quiet, turns = 0 if waiting.poll(0) else quiet + 1, turns + 1
 
 
-class _Connection(H11Protocol):
-    """A connection that is closed if the headers of a request do not arrive in time."""
+_CONNECTION: ContextVar["_Connection"] = ContextVar("_CONNECTION")
+"""The connection from whose data a request was read: the tasks that answer it inherit it."""
 
-    _deadline: asyncio.TimerHandle | None = None
-    _seen: Any = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+async def _run(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Answer one request by an application, while its connection knows of it."""
+    connection = _CONNECTION.get()
+
+    async def receive_here() -> Any:
+        connection.reading = True
+        try:
+            return await receive()
+        finally:
+            connection.reading = False
+
+    connection.answering(True)
+    try:
+        await app(scope, receive_here, send)
+    finally:
+        connection.answering(False)
+
+
+class _Connection(asyncio.Protocol):
+    """A connection of uvicorn that is closed if the headers of a request do not arrive in time.
+
+    Args:
+        inner: The class of uvicorn's connections.
+        connections: Where this one is listed while it is open.
+        context: What uvicorn gives its own.
+    """
+
+    def __init__(self, inner: Callable[..., asyncio.Protocol], connections: "set[_Connection]", **context: Any):
+        self.reading = False
+        self._inner = inner(**context)
+        self._connections = connections
+        self._deadline: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+        self._inner.connection_made(transport)
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        _CONNECTION.set(self)
+        self._inner.data_received(data)
         self._await_headers()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:
         """Answer a client that has said all and closed its side, as `nc -N` does."""
-        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
-        if answering:
-            self.cycle.keep_alive = False
-        # TLS cannot be half closed.
-        return answering and self.scheme == "http"
+        self._inner.eof_received()
+        # TLS cannot be half closed; and who is still being read from has not said all.
+        self._ended = self._busy and not self.reading and self._transport.get_extra_info("ssl_object") is None
+        return self._ended
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
+        self._connections.discard(self)
+        self._stop_waiting()
+        self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def answering(self, busy: bool) -> None:
+        """Take note that a request has arrived with all its headers, or is answered."""
+        self._busy = busy
+        self._stop_waiting()
+        if self._ended and not busy:
+            self._transport.close()
 
     def _await_headers(self) -> None:
-        if self._deadline is None:
-            self._seen = self.cycle
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self._overdue)
+        # Rests of a body whose answer was given without it arrive here, too; they may take no longer.
+        if not self._busy and self._deadline is None and not self._transport.is_closing():
+            self._deadline = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._transport.abort)
 
-    def _overdue(self) -> None:
-        self._deadline = None
-        between = self.cycle is None or self.cycle.response_complete
-        # A client that rests between two requests has sent nothing of the next one: that is another, longer limit.
-        if between and self.cycle is self._seen and (self.cycle is None or self.conn.trailing_data[0]):
-            self.transport.abort()
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def bound_socket(access: Access, port: int, option: str) -> socket.socket:

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
 )
 
 from synthmed.errors import UserError
+from synthmed.serving.accesslog import peer_address
 from synthmed.serving.backend import Backend
 from synthmed.serving.limits import Ticket
 from synthmed.serving.predict import fill_spec, predict
@@ -76,11 +77,13 @@ class _Call:
 
     def answered(self, answer: Callable[["_Call"], Any]) -> Any:
         """Return what `answer` returns, or end the call with its error."""
-        started, code, message = time.monotonic(), Code.OK, ""
+        started, code, message, size = time.monotonic(), Code.OK, "", 0
         try:
             if not self.backend.access.allows(self._authorization()):
                 raise ServingError(Code.UNAUTHENTICATED, "the request bears no valid token")
-            return answer(self)
+            response = answer(self)
+            size = response.ByteSize() if self.backend.access_log is not None else 0
+            return response
         except ServingError as error:
             code, message = error.code, error.message
         except Exception as error:  # A request must never end the server; the client learns what happened.
@@ -90,6 +93,16 @@ class _Call:
             self.backend.metrics.answered(
                 protocol="GRPC", method=self.method, model=self.model, version=self.version, code=code, seconds=seconds
             )
+            if self.backend.access_log is not None:
+                self.backend.access_log.write(
+                    protocol="GRPC",
+                    client=peer_address(self.context.peer()),
+                    method=self.method,
+                    path=self.model,
+                    status=code.name,
+                    size=size,
+                    seconds=seconds,
+                )
         self.context.abort(_STATUS_CODES[code.number], message)
 
     def find(self, spec: Any) -> Servable:
@@ -135,7 +148,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return call.answered(lambda call: self._metadata(call, request))
 
     def _predict(self, call: _Call, request: Any) -> Any:
-        with self.backend.gate.ticket() as ticket:
+        with self.backend.gate.ticket("GRPC") as ticket:
             ticket.hold(request.ByteSize())
             servable = call.find(request.model_spec)
             return call.work(ticket, lambda: predict(servable, request, self.backend.limits))

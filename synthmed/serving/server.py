@@ -7,11 +7,12 @@ from typing import Any
 
 from synthmed.errors import UserError
 from synthmed.serving.access import Access
+from synthmed.serving.accesslog import AccessLog
 from synthmed.serving.backend import Backend
 from synthmed.serving.limits import Limits
 from synthmed.serving.listener import GRACE_SECONDS, bound_socket, make_listener
 from synthmed.serving.manager import ModelManager
-from synthmed.serving.rest import rest_app
+from synthmed.serving.rest import RestApp
 from synthmed.training.stopping import ending_signals
 
 POLL_SECONDS = 2.0
@@ -20,7 +21,7 @@ POLL_SECONDS = 2.0
 class EmbeddedServer:
     """Serves a manager's models over REST, and over gRPC where a port is given; on this machine alone by default.
 
-    The ports are taken at once, so that one that is in use is told before any model is loaded.
+    The ports are taken at once, so that one in use is refused before any model is loaded.
 
     Args:
         manager: The models; `run` loads them.
@@ -29,6 +30,7 @@ class EmbeddedServer:
         access: Where to listen and who may ask.
         limits: What to take on at once.
         poll_seconds: How often to look for new versions; 0 never.
+        access_log: Where each request gets a line; None for nowhere. It is closed with the server.
 
     Raises:
         UserError: If a port is in use or not allowed.
@@ -43,10 +45,11 @@ class EmbeddedServer:
         access: Access | None = None,
         limits: Limits | None = None,
         poll_seconds: float = POLL_SECONDS,
+        access_log: AccessLog | None = None,
     ):
         self.manager = manager
         self.access = access or Access()
-        self.backend = Backend(manager, limits or Limits(), self.access)
+        self.backend = Backend(manager, limits or Limits(), self.access, access_log)
         self.poll_seconds = poll_seconds
         self._socket = bound_socket(self.access, rest_port, "--rest-port")
         self.rest_port: int = self._socket.getsockname()[1]
@@ -60,7 +63,7 @@ class EmbeddedServer:
             except UserError:
                 self._socket.close()
                 raise
-        self._app = rest_app(self.backend)
+        self._app = RestApp(self.backend)
         self._listener = make_listener(self._app, self.access)
 
     @property
@@ -103,6 +106,8 @@ class EmbeddedServer:
                 (grpc_ended[0] if grpc_ended else self._grpc.stop(0)).wait()
             self._app.close()
             self._socket.close()
+            if self.backend.access_log is not None:
+                self.backend.access_log.close()
 
     def stop(self) -> None:
         """Stop accepting requests; `run` returns when the accepted ones are answered. A second call drops those."""

@@ -23,17 +23,21 @@ def test_too_many_requests_are_refused_and_the_others_answered(held):
     """Under load the server would take memory until the machine kills it."""
     grpc = pytest.importorskip("grpc")
     limits = Limits(workers=2, queue=3)
-    with running(held, limits=limits, grpc_port=0) as server, ThreadPoolExecutor(8) as pool:
+    with running(held, limits=limits, grpc_port=0) as server, ThreadPoolExecutor(16) as pool:
         accepted = [pool.submit(ask, server) for _ in range(5)]
         until(lambda: server.backend.gate.admitted == 5 and len(held.calls) == 2)
         assert ask(server)[0] == 429
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            others = [pool.submit(predict_by_grpc, channel) for _ in range(5)]
+            # Each protocol has places of its own.
+            until(lambda: server.backend.gate.admitted == 10)
             with pytest.raises(grpc.RpcError) as caught:
                 predict_by_grpc(channel)
             assert caught.value.code().name == "RESOURCE_EXHAUSTED"
             assert ask(server, "GET", "/v1/models/half")[0] == 200, "a full server still tells its state"
             held.go.set()
             assert [one.result()[0] for one in accepted] == [200] * 5
+            assert all(one.result().outputs for one in others)
             assert predict_by_grpc(channel).model_spec.version.value == 2
         until(lambda: server.backend.gate.admitted == 0 and server.backend.gate.held == 0)
 
