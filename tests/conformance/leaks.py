@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from synthmed.data.fitting import assert_training
+from synthmed.data.fitting import check_training
 from synthmed.data.phantom import write_phantom
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
@@ -52,7 +52,7 @@ def tries(folder):
     tuned = write_set(folder / "tuned", store, own | set(store.hashes("val")))
     other = write_set(folder / "other", store, {"f" * 64})
 
-    yield "intensities fitted", lambda: assert_training([SimpleNamespace(case="a")], {"a": "test"})
+    yield "intensities fitted", lambda: check_training([SimpleNamespace(case="a")], {"a": "test"})
     yield "filter fitted", lambda: score_samples(leaky, store, store.cases("test"))
     yield "filter reads", lambda: TrainingSlices(store, store.cases("train")).images(store.indices("test"))
     yield "mirroring fitted", lambda: symmetry(store, store.cases("val"))
