@@ -154,7 +154,7 @@ class EvaluationResult:
         held_out: Held-out slices.
         maps: Mean occupancy of each foreground class, `[classes - 1, H, W]` by "synthetic", "training", "held_out".
         audit: For copies, sample by sample.
-        closest: The samples closest to training slices, and for each its nearest one; None where nothing can be said.
+        closest: The samples closest to training slices, and for each its nearest one; None where none can be compared.
         fidelity: Curves and points; None for label maps alone.
         selection: What was chosen; None where nothing was asked for.
     """

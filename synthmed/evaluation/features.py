@@ -73,7 +73,7 @@ class Components:
 
     All are divided by the same number. Brought to variance 1 each, as whitening does, the last ones, mostly noise,
     would count as much as the first: on phantoms a third of the held-out slices that other patients' slices cover were
-    then not covered any more, and blur moved the Fréchet distance less beside its floor. What lies beyond about
+    then not covered any more, and blur moved the Fréchet distance less beside its real baseline. What lies beyond about
     three deviations grows with its logarithm alone, so that one unusual slice cannot outweigh a set.
 
     Args:
@@ -88,10 +88,10 @@ class Components:
         deviation = np.maximum(values.std(axis=0), max(_LEAST_SHARE * size, _LEAST_DEVIATION))
         standard = (values - mean) / deviation
         variances, vectors = np.linalg.eigh(standard.T @ standard / max(len(values) - 1, 1))
-        kept = min(components, values.shape[1], max(len(values) - 1, 1))
-        vectors = vectors[:, ::-1][:, :kept]
+        count = min(components, values.shape[1], max(len(values) - 1, 1))
+        vectors = vectors[:, ::-1][:, :count]
         # The sign of an eigenvector is arbitrary: its largest entry is made positive.
-        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)])
+        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
         # Training slices that are all alike differ in no direction, and give no unit.
         unit = np.sqrt(variances[-1]) if variances[-1] > np.finfo(np.float32).eps else 1.0
         self.mean = mean.astype(np.float32)

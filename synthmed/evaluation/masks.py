@@ -16,7 +16,7 @@ from synthmed.evaluation.result import Estimate, Figure, Section
 BLOCK = 256
 """Slices that are measured at once."""
 _CORNERS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
-FEWEST_SHOWN = 5
+FEWEST_SLICES = 5
 """Slices that must show a class in a set before its shape is compared."""
 
 
@@ -230,8 +230,8 @@ class _Measured:
 
     def of_class(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
         """Return measures `[n, measures]`, weights `[resamples, n]` and label maps of the slices that show a class."""
-        shown = self.presence[:, index - 1]
-        return self.values[shown, index - 1], self.weights[:, shown], self.labels[shown]
+        present = self.presence[:, index - 1]
+        return self.values[present, index - 1], self.weights[:, present], self.labels[present]
 
     def frequency(self, index: int) -> NDArray[np.float64]:
         """Return the share of slices that show a class, for each resample."""
@@ -391,7 +391,7 @@ def _too_few(kinds: dict[str, _Measured], index: int) -> str:
     return " and ".join(
         f"{count or 'no'} {kind} slice{'s' if count > 1 else ''}"
         for kind, count in counts.items()
-        if count < FEWEST_SHOWN
+        if count < FEWEST_SLICES
     )
 
 

@@ -68,7 +68,7 @@ class MaskRanges:
 
 
 def _class_features(label: np.ndarray, classes: int) -> dict[int, list[float]]:
-    """Return for each foreground class shown its area in pixels, centre (row, column) and number of parts."""
+    """Return for each foreground class that is present its area in pixels, centre (row, column) and number of parts."""
     present = [int(index) for index in np.unique(label) if 0 < index < classes and index != IGNORE]
     features = {}
     for index in present:
@@ -131,7 +131,7 @@ def select_best(
         k: How many; fewer are chosen where fewer are left.
         labels: Label maps `[n, H, W]`.
         audit: Of the same samples in the same order.
-        outlier: What makes a label map implausible, such as `MaskRanges.oddity`.
+        outlier: What makes a label map implausible, such as `MaskRanges.outlier`.
         adherence: Of each sample, such as the Dice of its label map with what a segmenter finds, higher is better.
 
     Raises:

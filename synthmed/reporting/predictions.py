@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUANTILES = (0.0, 0.25, 0.5, 1.0)
-"""Which patients are shown, by the Dice of the first network: neither the best alone nor the worst alone."""
+"""Which patients are drawn, by the Dice of the first network: neither the best alone nor the worst alone."""
 _ENLARGE = 4
 
 

@@ -199,9 +199,9 @@ def assess_copies(
         return None
     found = space.nearest(samples, training)
     thresholds = Thresholds.of(real, by_distance=not space.typical_is_near)
-    shown = ~real.empty
-    real = real.select(shown)
-    expected = expected_share(real, patient[shown], seed=seed, by_distance=not space.typical_is_near)
+    found_any = ~real.empty
+    real, patient = real.select(found_any), patient[found_any]
+    expected = expected_share(real, patient, seed=seed, by_distance=not space.typical_is_near)
     near, copies = (flag(found) for flag in (thresholds.near, thresholds.copies))
     near = near | copies
     compared = int((~found.empty).sum())
@@ -226,7 +226,7 @@ def assess_copies(
         passed=not (copies.any() or many),
         summary=_finding_summary(space, int(copies.sum()), int(near.sum()), compared, expected, low, many),
     )
-    medians = _medians(finding, found, real, (samples.patient, patient[shown]), seed)
+    medians = _medians(finding, found, real, (samples.patient, patient), seed)
     return Assessment(finding, (*_figures(finding, (low, high)), *medians))
 
 
@@ -236,8 +236,8 @@ def _unseen(space: SearchSpace, training: SliceReader, held_out: SliceReader) ->
     if len(held_out):
         parts.append((space.nearest(held_out, training), held_out.patient))
     patients = len(np.unique(held_out.patient))
-    shown = sum(int((~found.empty).sum()) for found, _ in parts)
-    if (patients < FEWEST_PATIENTS or shown < FEWEST_SLICES) and len(np.unique(training.patient)) > 1:
+    compared = sum(int((~found.empty).sum()) for found, _ in parts)
+    if (patients < FEWEST_PATIENTS or compared < FEWEST_SLICES) and len(np.unique(training.patient)) > 1:
         every = max(1, len(training) // 500)
         asked = training.take(np.arange(0, len(training), every))
         parts.append((space.nearest(asked, training, leave_own_out=True), asked.patient + 1 + patients))

@@ -138,12 +138,12 @@ def _attack(
     space, samples, name = spaces[0]
     groups = [one.thinned(MOST_ATTACKED) for one in (training, held_out)]
     found = [space.nearest(getattr(one, name)(), samples) for one in groups]
-    shown = [~one.empty for one in found]
-    if not all(one.any() for one in shown):
+    compared = [~one.empty for one in found]
+    if not all(one.any() for one in compared):
         return None
     (members, others), (member_patient, other_patient) = (
-        [one.distance[chosen] for one, chosen in zip(found, shown, strict=True)],
-        [one.patient[chosen] for one, chosen in zip(groups, shown, strict=True)],
+        [one.distance[chosen] for one, chosen in zip(found, compared, strict=True)],
+        [one.patient[chosen] for one, chosen in zip(groups, compared, strict=True)],
     )
     return Figure(
         name="membership_auc",
@@ -188,7 +188,7 @@ def _sentence(findings: tuple[Finding, ...]) -> tuple[bool | None, str]:
     if not findings:
         return None, "not audited: one training patient and nobody held out, so there is nothing to compare with"
     passed = all(finding.passed for finding in findings)
-    # What failed is said first and alone.
+    # Where a space fails, the others are left out.
     reasons = "; ".join(finding.summary for finding in findings if finding.passed == passed)
     return passed, ("passed: no sign of copies; " if passed else "failed: copies are likely; ") + reasons
 

@@ -265,7 +265,7 @@ def _best_of_groups(products: Floats, starts: Whole) -> tuple[Floats, Whole]:
 
 
 def _merge(best: Floats, index: Whole, variant: Whole, value: Floats, member: Whole, found: Whole) -> None:
-    """Keep the largest of what was found before and of what is new, the largest first."""
+    """Put the largest of what was found before and of what is new in place, the largest first."""
     count = best.shape[1]
     values = np.concatenate([best, value], axis=1)
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
