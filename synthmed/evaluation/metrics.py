@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
+from synthmed.errors import UserError
 from synthmed.evaluation.distances import blocks, centred, neighbour_radii, squared_distances
 from synthmed.evaluation.resampling import RESAMPLES, Units, interval, paired_weights
 from synthmed.evaluation.result import Estimate
@@ -150,25 +151,46 @@ def kid_estimate(drawn: NDArray, real: NDArray, *, drawn_units: Units, real_unit
 
 
 def kid(drawn: NDArray, real: NDArray) -> float:
-    """Return the kernel distance (KID) of `kid_estimate` alone, of features `(n, features)` and `(m, features)`."""
-    return kid_estimate(drawn, real, drawn_units=_together(drawn), real_units=_together(real)).value
+    """Return the kernel distance (KID) of features `(n, features)` and `(m, features)`; see `kid_estimate`.
+
+    Raises:
+        UserError: If a set has fewer than 2 rows, or the two have other features.
+    """
+    own, other = _together(drawn, real, least=2)
+    return kid_estimate(drawn, real, drawn_units=own, real_units=other).value
 
 
 def precision_recall(drawn: NDArray, real: NDArray) -> tuple[float, float]:
-    """Return precision and recall of `manifold_estimates` alone, of features `(n, features)` and `(m, features)`."""
-    found = manifold_estimates(drawn, real, drawn_units=_together(drawn), real_units=_together(real))
+    """Return precision and recall of features `(n, features)` and `(m, features)`; see `manifold_estimates`.
+
+    Raises:
+        UserError: If a set has fewer than 6 rows, or the two have other features.
+    """
+    own, other = _together(drawn, real, least=COVERAGE_NEIGHBOURS + 1)
+    found = manifold_estimates(drawn, real, drawn_units=own, real_units=other)
     return found["precision"].value, found["recall"].value
 
 
 def density_coverage(drawn: NDArray, real: NDArray) -> tuple[float, float]:
-    """Return density and coverage of `manifold_estimates` alone, of features `(n, features)` and `(m, features)`."""
-    found = manifold_estimates(drawn, real, drawn_units=_together(drawn), real_units=_together(real))
+    """Return density and coverage of features `(n, features)` and `(m, features)`; see `manifold_estimates`.
+
+    Raises:
+        UserError: If a set has fewer than 6 rows, or the two have other features.
+    """
+    own, other = _together(drawn, real, least=COVERAGE_NEIGHBOURS + 1)
+    found = manifold_estimates(drawn, real, drawn_units=own, real_units=other)
     return found["density"].value, found["coverage"].value
 
 
-def _together(features: NDArray) -> Units:
-    """Return all slices as one unit, of which there is nothing to resample."""
-    return Units(np.zeros(len(features), np.int64), 1)
+def _together(drawn: NDArray, real: NDArray, *, least: int) -> tuple[Units, Units]:
+    """Return the slices of each set as one unit, of which there is nothing to resample."""
+    shapes = np.shape(drawn), np.shape(real)
+    if any(len(shape) != 2 or shape[0] < least for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        raise UserError(
+            f"features have shapes {shapes[0]} and {shapes[1]}: give (n, d) and (m, d), from {least} rows on"
+        )
+    first, second = (Units(np.zeros(shape[0], np.int64), 1) for shape in shapes)
+    return first, second
 
 
 def _mean_of_pairs(weights: NDArray, sums: NDArray, sizes: NDArray) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
+from synthmed.errors import UserError
 from synthmed.evaluation.metrics import (
     SCALE_WEIGHTS,
     density_coverage,
@@ -138,6 +139,14 @@ def test_manifold_figures_are_those_of_whole_matrices(count, other, dimension, s
         assert estimate.low <= estimate.value <= estimate.high
     plain = (*precision_recall(drawn, real), *density_coverage(drawn, real))
     assert plain == pytest.approx([found[name].value for name in ("precision", "recall", "density", "coverage")])
+
+
+@pytest.mark.parametrize("measure", [kid, precision_recall, density_coverage])
+@pytest.mark.parametrize("shape", [(1, 3), (9, 4), (9,)])
+def test_features_that_do_not_fit_are_refused_with_their_shapes(measure, shape):
+    """Who calls these from a notebook would get an error from the depths of NumPy, or a figure of nothing."""
+    with pytest.raises(UserError, match=r"\(9, 3\)"):
+        measure(np.zeros(shape), np.zeros((9, 3)))
 
 
 def figures(drawn, real):

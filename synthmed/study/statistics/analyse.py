@@ -136,15 +136,16 @@ def answer(results: Sequence[Headline], pooled: Sequence[PooledResult], *, finis
     verdicts = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
     several = "s" if len(results) > 1 else ""
     sentences.append(f"Synthetic patients in {len(results)} combination{several} of data set and patients: {verdicts}.")
-    first = results[0]
-    if first.verdict != "no evidence":
-        gain = present(first.cell.gain, "a cell with a verdict has a gain")
+    proven = [verdict for verdict in VERDICTS[:2] if counts[verdict]]
+    for verdict in proven or [one.verdict for one in results[:1] if one.verdict != "no evidence"]:
+        largest = next(one for one in results if one.verdict == verdict)
+        gain = present(largest.cell.gain, "a cell with a verdict has a gain")
         change = f"{number(100 * gain.value)} Dice points [{span(gain)}]"
-        proof = " It is no proof." if first.verdict.startswith("hint") else ""
-        sentences.append(f"Largest {first.verdict}: {first.cell.model} on {first.block.label}, {change}.{proof}")
+        proof = "" if proven else " It is no proof."
+        sentences.append(f"Largest {verdict}: {largest.cell.model} on {largest.block.label}, {change}.{proof}")
     harmed = sum(bool(one.harmed) and one.verdict != "harm" for one in results)
     if harmed:
-        sentences.append(f"Other amounts harmed in {harmed}.")
+        sentences.append(f"In {harmed} of these, other models harmed.")
     if len(results) > 1:
         sentences.append(_over_combinations(pooled))
     return " ".join(sentences)
