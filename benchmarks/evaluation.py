@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py --slices 10000 --side 64
 
-prints one line of JSON. As many synthetic as held-out and as training slices are compared (the latter for the floor),
-in the offline feature space. What stands beside it is what a user would write down: all distances of the synthetic to
+prints one line of JSON. As many synthetic as held-out and as training slices, the real baseline, are compared in
+the offline feature space. What stands beside it is what a user would write down: all distances of the synthetic to
 the held-out features as one float64 matrix, and the nearest few of each row and column; its peak is measured after
 that of the figures, which is taken first.
 """

@@ -38,12 +38,12 @@ def command(out: Path, resume: bool, seed: int) -> None:
 
     need_tensorflow("synthmed demo")
     lock_folder(out)
-    from synthmed.reporting.demo import BLENDED, REAL_ONLY, verdict, write_demo_report
+    from synthmed.reporting.demo import BLENDED, REAL_ONLY, demo_verdict, write_demo_report
     from synthmed.study.demo import DemoOptions, run_demo
 
     with progress("demo") as report:
         result = run_demo(out, DemoOptions(seed=seed), resume=resume, progress=report)
     write_demo_report(out / "report.html", result, commands=COMMANDS)
     screen = console()
-    screen.print(verdict(result.scores[REAL_ONLY], result.scores[BLENDED]), soft_wrap=True)
+    screen.print(demo_verdict(result.scores[REAL_ONLY], result.scores[BLENDED]), soft_wrap=True)
     screen.print(f"written: {out / 'report.html'}")

@@ -48,8 +48,8 @@ def command(
     """Compare a synthetic set with the real slices of a store.
 
     Writes report.html, a page that loads nothing, and metrics.json with the same numbers. Every figure stands beside
-    its floor: the same figure for real slices of training patients. The reference are slices of the validation and
-    test patients. audit.json says of each sample whether it looks like a copy of a training slice.
+    its real baseline: the same figure for real slices of training patients. All are compared with slices of the
+    validation and test patients. audit.json says of each sample whether it looks like a copy of a training slice.
 
     \b
     Example:
@@ -59,9 +59,9 @@ def command(
     from synthmed.backend import check_backend
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
-    from synthmed.evaluation.brief import Brief
     from synthmed.evaluation.evaluate import evaluate
-    from synthmed.evaluation.features import feature_space
+    from synthmed.evaluation.networks import feature_space
+    from synthmed.evaluation.result import EvaluationSummary
     from synthmed.evaluation.selection import write_selection
     from synthmed.files import atomic_folder, write_json
     from synthmed.generation.audited import hand_to_run
@@ -71,28 +71,28 @@ def command(
     store, drawn = Store.open(real), SyntheticSet.open(synthetic)
     with atomic_folder(out) as folder:
         space = feature_space(features, download=download, load_unet=lambda path: _unet(path, store))
-        judge, judge_hash = (None, "") if segmenter is None else _judge(segmenter, store)
-        judgement = evaluate(
+        find, find_hash = (None, "") if segmenter is None else _load_segmenter(segmenter, store)
+        result = evaluate(
             store,
             drawn,
             space=space,
-            segmenter=judge,
-            segmenter_hash=judge_hash,
+            segmenter=find,
+            segmenter_hash=find_hash,
             select=select,
             seed=seed,
             say=lambda line: echo(f"evaluate: {line}"),
         )
-        report = judgement.evaluation.model_dump(mode="json")
+        report = result.evaluation.model_dump(mode="json")
         write_json(folder / "metrics.json", report)
-        judgement.audit.write(folder / "audit.json")
-        if judgement.selection is not None:
-            write_selection(drawn, judgement.selection, folder / "selected")
-        write_evaluation_report(folder / "report.html", judgement)
-    hand_to_run(judgement.audit, drawn, store, brief=Brief.of(judgement.evaluation))
+        result.audit.write(folder / "audit.json")
+        if result.selection is not None:
+            write_selection(drawn, result.selection, folder / "selected")
+        write_evaluation_report(folder / "report.html", result)
+    hand_to_run(result.audit, drawn, store, summary=EvaluationSummary.of(result.evaluation))
     if as_json:
         emit_json(report)
     else:
-        _print(judgement.evaluation, out)
+        _print(result.evaluation, out)
 
 
 def _unet(path: Path, store: Store) -> Any:
@@ -108,7 +108,7 @@ def _unet(path: Path, store: Store) -> Any:
     return run.load("last")
 
 
-def _judge(path: Path, store: Store) -> tuple[Segmenter, str]:
+def _load_segmenter(path: Path, store: Store) -> tuple[Segmenter, str]:
     """Return what finds classes in slices, and the hash of its weights."""
     import numpy as np
 
@@ -137,18 +137,18 @@ def _judge(path: Path, store: Store) -> tuple[Segmenter, str]:
 def _print(evaluation: Evaluation, out: Path) -> None:
     from rich.table import Table
 
-    from synthmed.evaluation.summary import standing
     from synthmed.reporting.page import short
 
     screen = console()
-    table = Table("figure", "synthetic", "floor (real)", "reads")
+    table = Table("figure", "synthetic", "real baseline", "reads")
     for section in evaluation.sections:
         if section.figures:
             table.add_section()
             table.add_row(section.title)
         for figure in section.figures:
-            floor = "none" if figure.floor is None else short(figure.floor.value)
-            table.add_row(f"  {figure.label}", f"{short(figure.estimate.value)} {figure.unit}", floor, standing(figure))
+            real = "none" if figure.real_baseline is None else short(figure.real_baseline.value)
+            own = f"{short(figure.estimate.value)} {figure.unit}"
+            table.add_row(f"  {figure.label}", own, real, figure.standing)
     screen.print(table)
     for line in (*evaluation.summary, *evaluation.warnings):
         screen.print(line)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.data.schema import IGNORE
-from synthmed.evaluation.figures import Estimate, Figure, Section
 from synthmed.evaluation.resampling import Units, mean
+from synthmed.evaluation.result import Estimate, Figure, Section
 
 Segmenter = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """Finds class indices, uint8 `[n, H, W]`, in slices float32 `[n, H, W, C]` in [-1, 1]."""
@@ -20,8 +20,8 @@ HOW = (
 )
 _DEFINITION = (
     "Mean Dice between the label map and what a segmenter trained on real slices finds in the image, over slices where "
-    "either shows the class. The floor is what it reaches on held-out real slices: more cannot be asked of synthetic "
-    "ones, and a higher figure means that they are easier than real ones."
+    "either shows the class. The real baseline is its Dice on held-out real slices: more cannot be asked of "
+    "synthetic ones, and a higher figure means that they are easier than real ones."
 )
 
 
@@ -60,7 +60,7 @@ def agreement(
     table = np.full((len(labels), classes - 1), np.nan)
     for index in range(1, classes):
         asked, seen = (labels == index), (found == index) & known
-        both, either = ((part).sum(axis=(1, 2)) for part in (asked & seen, asked))
+        both, either = (part.sum(axis=(1, 2)) for part in (asked & seen, asked))
         total = either + seen.sum(axis=(1, 2))
         np.divide(2.0 * both, total, out=table[:, index - 1], where=total > 0)
     return Agreement(table, groups)
@@ -69,7 +69,7 @@ def agreement(
 def adherence_section(
     drawn: Agreement | None, held_out: Agreement | None, *, classes: tuple[str, ...], seed: int = 0
 ) -> Section:
-    """Return the figures of synthetic slices, with those of held-out real ones as the floor.
+    """Return the figures of synthetic slices, with those of held-out real ones as the real baseline.
 
     Args:
         drawn: Of the synthetic set; None where there is no segmenter: the section then says how to get one.
@@ -81,7 +81,7 @@ def adherence_section(
         return Section(name=NAME, title=TITLE, notes=(HOW,))
     figures, notes = [], []
     for index, name in enumerate(classes[1:]):
-        own, floor = (_mean(one, index, seed + number) for number, one in enumerate((drawn, held_out)))
+        own, baseline = (_mean(one, index, seed + number) for number, one in enumerate((drawn, held_out)))
         if own is None:
             notes.append(f"{name} is neither asked for nor found in any synthetic slice: no Dice.")
             continue
@@ -90,7 +90,7 @@ def adherence_section(
                 name=f"dice_{index + 1}",
                 label=f"{name}: Dice",
                 estimate=own,
-                floor=floor,
+                real_baseline=baseline,
                 better="higher",
                 definition=_DEFINITION,
             )

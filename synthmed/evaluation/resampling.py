@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synthmed.evaluation.figures import Estimate
+from synthmed.evaluation.result import Estimate
 
 RESAMPLES = 100
 MOST_BLOCKS = 100
@@ -50,10 +50,6 @@ class Units:
         """How many slices each unit has, `[count]`."""
         return np.bincount(self.owner, minlength=self.count)
 
-    def take(self, indices: NDArray[np.int64]) -> "Units":
-        """Return the units of some slices."""
-        return Units.of_patients(self.owner[indices])
-
     def order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the order that brings each unit's slices together, `[n]`, and where each unit starts, `[count]`."""
         return np.argsort(self.owner, kind="stable"), np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
@@ -83,6 +79,12 @@ def paired_weights(
     random = np.random.default_rng(seed)
     resamples = 0 if first.count == second.count == 1 else resamples
     return first.weights(random, resamples), second.weights(random, resamples)
+
+
+def weights_with_original(first: Units, second: Units, *, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the `paired_weights` of both under a first row of ones, which stands for the data as they are."""
+    own, other = paired_weights(first, second, seed=seed)
+    return np.vstack([np.ones(first.count), own]), np.vstack([np.ones(second.count), other])
 
 
 def interval(

@@ -8,9 +8,8 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.brief import Brief
 from synthmed.evaluation.memorisation.audit import Audit, audit, read_audit
-from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.evaluation.result import EvaluationSummary, Verdict
 from synthmed.generation.seeds import item_seeds
 from synthmed.progress import Progress, silent
 
@@ -77,7 +76,12 @@ def audit_bundle(
 
 
 def hand_to_run(
-    result: Audit, synthetic: SyntheticSet, store: Store, folder: Path = Path(), *, brief: Brief | None = None
+    result: Audit,
+    synthetic: SyntheticSet,
+    store: Store,
+    folder: Path = Path(),
+    *,
+    summary: EvaluationSummary | None = None,
 ) -> Path | None:
     """Keep what was found of a set beside the run that drew it, where it speaks of all that the run was taught by.
 
@@ -86,7 +90,7 @@ def hand_to_run(
         synthetic: The set.
         store: The store that it was compared with.
         folder: Runs are looked for at most two levels below it.
-        brief: The figures; None for the audit alone.
+        summary: The figures; None for the audit alone.
 
     Returns:
         The run; None where there is none, where it would draw other label maps by itself, or where the store does not
@@ -97,8 +101,8 @@ def hand_to_run(
     run = _run_of(synthetic, folder)
     if run is not None:
         record_audit(run, result)
-        if brief is not None:
-            brief.write(run / EVALUATION_FILE)
+        if summary is not None:
+            summary.write(run / EVALUATION_FILE)
     return run
 
 

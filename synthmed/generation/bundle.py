@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from synthmed.errors import UserError
-from synthmed.evaluation.brief import read_brief
+from synthmed.evaluation.result import read_evaluation_summary
 from synthmed.generation.audited import EVALUATION_FILE, read_verdict
 from synthmed.generation.info import BundleInfo
 from synthmed.models.attributes import shown_classes
@@ -193,7 +193,7 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         told=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
         attributes=data.attributes,
         audit=read_verdict(run.path, model_hash),
-        evaluation=read_brief(run.path / EVALUATION_FILE, model_hash),
+        evaluation=read_evaluation_summary(run.path / EVALUATION_FILE, model_hash),
     )
     return GeneratorBundle(info, generator, mask_generator, run=run.path)
 

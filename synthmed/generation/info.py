@@ -5,8 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from synthmed import __version__
 from synthmed.data.attributes import AttributeTable
 from synthmed.data.template import Template
-from synthmed.evaluation.brief import Brief
-from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.evaluation.result import EvaluationSummary, Verdict
 
 
 class BundleInfo(BaseModel):
@@ -52,4 +51,4 @@ class BundleInfo(BaseModel):
     told: tuple[str, ...] = ()
     attributes: AttributeTable | None = None
     audit: Verdict | None = None
-    evaluation: Brief | None = None
+    evaluation: EvaluationSummary | None = None

@@ -6,7 +6,7 @@ import numpy as np
 
 import synthmed
 from synthmed.data.orientation import axis_codes
-from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.evaluation.result import Verdict
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo

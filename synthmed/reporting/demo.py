@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.data.pictures import render, tile
-from synthmed.reporting.figures import figure_uri, picture_uri, score_figure
-from synthmed.reporting.page import write_page
+from synthmed.reporting.figures import score_figure
+from synthmed.reporting.page import figure_uri, picture_uri, write_page
 from synthmed.segmentation.score import Mean, Scores
 from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
 
@@ -33,33 +33,30 @@ def write_demo_report(path: Path, result: DemoResult, *, commands: list[str]) ->
         real=_grid(*result.real),
         fake=_grid(*result.fake),
         scores=figure_uri(score_figure(dice, quantity="Dice")),
-        verdict=verdict(result.scores[REAL_ONLY], result.scores[BLENDED]),
+        verdict=demo_verdict(result.scores[REAL_ONLY], result.scores[BLENDED]),
         classes=classes,
         rows=rows,
         commands=commands,
     )
 
 
-def verdict(real: Scores, blended: Scores) -> str:
-    """Say in words what generated slices did to the Dice of the same patients, no more than the numbers carry."""
+def demo_verdict(real: Scores, blended: Scores) -> str:
+    """Return what generated slices did to the Dice of the same patients, no more than the numbers show."""
     before, after = _mean_dice_by_patient(real), _mean_dice_by_patient(blended)
     gains = [after[case] - before[case] for case in before if case in after]
     if not gains:
-        return "No test patient has a class to score, so nothing can be said."
+        return "No test patient has a class to score: there is no result."
     gain, better = fmean(gains), sum(value > 0 for value in gains)
-    words = (
+    change = (
         f"With generated slices the mean Dice went from {fmean(before.values()):.3f} to {fmean(after.values()):.3f}"
         f" ({gain:+.3f}; {better} of {len(gains)} patients gained, the changes lie between"
         f" {min(gains):+.3f} and {max(gains):+.3f})."
     )
     if min(gains) < 0 < max(gains) or abs(gain) < 0.005:
-        return (
-            words
-            + " That is no difference this demo could show: some patients gained, others lost, or hardly any changed."
-        )
+        return f"{change} This demo cannot show a difference: some patients gained, others lost, or hardly any changed."
     if gain < 0:
-        return words + " Here the generated slices harmed. With a generator trained for minutes that is no surprise."
-    return words + " Here they helped. One training of each U-Net is no proof; another seed may turn it round."
+        return f"{change} The generated slices harmed here: no surprise with a generator trained for minutes."
+    return f"{change} They helped here. One training of each U-Net is no proof: another seed may reverse it."
 
 
 def _dice_by_patient(scores: Scores) -> dict[str, dict[str, float]]:

@@ -7,36 +7,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.data.pictures import GAP, class_colours, render, render_outlines, tile
-from synthmed.evaluation.evaluate import Judgement
+from synthmed.evaluation.evaluate import EvaluationResult, LabelledSlices
 from synthmed.evaluation.fidelity import FidelityPlots
-from synthmed.evaluation.figures import Figure, Section
-from synthmed.evaluation.reference import Slices
-from synthmed.evaluation.result import About, Evaluation
-from synthmed.evaluation.summary import OFF, standing
-from synthmed.reporting.figures import curves_figure, embedding_figure, figure_uri, picture_uri, position_figure
-from synthmed.reporting.page import write_page
+from synthmed.evaluation.result import OFF, About, Evaluation, Figure, Section
+from synthmed.reporting.figures import curves_figure, embedding_figure, position_figure
+from synthmed.reporting.page import figure_uri, picture_uri, write_page
 
-MOST_SHOWN, COLUMNS = 16, 4
+MOST_PICTURED, COLUMNS = 16, 4
 MOST_PIXELS = 400_000
 """Of one grid before it is enlarged: pictures are most of a report's size."""
 LONGEST_SIDE, SHORTEST_SIDE = 256, 96
 MOST_CLASSES = 8
 """Classes whose position is drawn; figures are given for all."""
 _RGB = ("red", "green", "blue")
-_BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "floor": "Best is what the floor has."}
+_BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "real_baseline": "Best is the real baseline."}
 
 
-def write_evaluation_report(path: Path, judgement: Judgement) -> None:
+def write_evaluation_report(path: Path, result: EvaluationResult) -> None:
     """Write the page of an evaluation.
 
     Args:
         path: HTML file to write.
-        judgement: What was found.
+        result: What was found.
     """
-    evaluation = judgement.evaluation
+    evaluation = result.evaluation
     random = np.random.default_rng(evaluation.about.seed)
-    drawn, real = (_grid(one, random, evaluation.about) for one in (judgement.drawn, judgement.held_out))
-    plots = _plots(judgement)
+    drawn, real = (_grid(one, random, evaluation.about) for one in (result.drawn, result.held_out))
+    plots = _plots(result)
     write_page(
         path,
         "evaluation.html",
@@ -47,10 +44,10 @@ def write_evaluation_report(path: Path, judgement: Judgement) -> None:
         audit=evaluation.audit,
         drawn=drawn,
         real=real,
-        shown=_shown(judgement.drawn),
+        pictured=_count_pictured(result.drawn),
         legend=_legend(evaluation.about.classes),
         sections=[
-            _section(section, plots.get(section.name, []), said=evaluation.audit.sentence)
+            _section(section, plots.get(section.name, []), verdict=evaluation.audit.sentence)
             for section in evaluation.sections
         ],
         verdict=evaluation.audit.sentence.split("; "),
@@ -59,13 +56,13 @@ def write_evaluation_report(path: Path, judgement: Judgement) -> None:
     )
 
 
-def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dict[str, Any]:
+def _section(section: Section, plots: list[dict[str, str]], *, verdict: str) -> dict[str, Any]:
     rows = [
         {
             "key": f"{section.name}.{figure.name}",
             "figure": figure,
-            "standing": standing(figure),
-            "off": standing(figure) in OFF,
+            "standing": figure.standing,
+            "off": figure.standing in OFF,
             "better": _BETTER[figure.better],
         }
         for figure in section.figures
@@ -73,30 +70,30 @@ def _section(section: Section, plots: list[dict[str, str]], *, said: str) -> dic
     return {
         "title": section.title,
         "rows": rows,
-        "notes": [note for note in section.notes if note != said and note not in said.split("; ")],
+        "notes": [note for note in section.notes if note != verdict and note not in verdict.split("; ")],
         "plots": plots,
     }
 
 
-def _plots(judgement: Judgement) -> dict[str, list[dict[str, str]]]:
+def _plots(result: EvaluationResult) -> dict[str, list[dict[str, str]]]:
     """Return the plots that belong under each section, by its name."""
-    names = judgement.evaluation.about.classes[1:]
-    plots = {} if judgement.fidelity is None else _fidelity_plots(judgement.fidelity)
+    names = result.evaluation.about.classes[1:]
+    plots = {} if result.fidelity is None else _fidelity_plots(result.fidelity)
     if names:
-        shown = {kind: maps[:MOST_CLASSES] for kind, maps in judgement.maps.items()}
+        first = {kind: maps[:MOST_CLASSES] for kind, maps in result.maps.items()}
         more = f" The first {MOST_CLASSES} classes." if len(names) > MOST_CLASSES else ""
         plots["masks_place"] = [
             {
-                "uri": figure_uri(position_figure(shown, names[:MOST_CLASSES])),
+                "uri": figure_uri(position_figure(first, names[:MOST_CLASSES])),
                 "alt": "Maps of where each class lies in held-out real and in synthetic slices, and their difference",
                 "caption": "Share of the slices showing a class in which a pixel belongs to it; at the right, where "
                 f"synthetic slices show it more (orange) or less (purple) often than real ones.{more}",
             }
         ]
-    if judgement.closest is not None:
+    if result.closest is not None:
         plots["memorisation"] = [
             {
-                "uri": picture_uri(_pairs(*judgement.closest, judgement.evaluation.about)),
+                "uri": picture_uri(_pairs(*result.closest, result.evaluation.about)),
                 "alt": "Pairs of a synthetic slice and the training slice closest to it",
                 "caption": "The closest pairs: a synthetic slice at the left, its nearest training slice (real) at the "
                 "right. This picture shows training patients: treat it as their data.",
@@ -145,7 +142,7 @@ def _fidelity_plots(found: FidelityPlots) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def _pairs(drawn: Slices, real: Slices, about: About) -> NDArray[np.uint8]:
+def _pairs(drawn: LabelledSlices, real: LabelledSlices, about: About) -> NDArray[np.uint8]:
     """Return a picture of samples, each left of its nearest training slice."""
     count = min(len(drawn), max(2, _room(drawn) // 2))
     left, right = (_pictures(one.take(np.arange(count)), about) for one in (drawn, real))
@@ -153,27 +150,27 @@ def _pairs(drawn: Slices, real: Slices, about: About) -> NDArray[np.uint8]:
     return tile(pairs, columns=max(1, COLUMNS // 2 // _panels(about)))
 
 
-def _shown(slices: Slices) -> int:
-    return int(np.clip(_room(slices), min(2, len(slices)), min(MOST_SHOWN, len(slices))))
+def _count_pictured(slices: LabelledSlices) -> int:
+    return int(np.clip(_room(slices), min(2, len(slices)), min(MOST_PICTURED, len(slices))))
 
 
-def _room(slices: Slices) -> int:
+def _room(slices: LabelledSlices) -> int:
     """Return how many slices fit into a picture."""
     _, height, width = slices.labels.shape
     channels = 1 if slices.images is None else slices.images.shape[-1]
     return MOST_PIXELS // (height * width * channels // _step(slices) ** 2)
 
 
-def _step(slices: Slices) -> int:
+def _step(slices: LabelledSlices) -> int:
     return -(-max(slices.labels.shape[1:]) // LONGEST_SIDE)
 
 
-def _grid(slices: Slices, random: np.random.Generator, about: About) -> str:
-    chosen = slices.take(np.sort(random.choice(len(slices), _shown(slices), replace=False)))
+def _grid(slices: LabelledSlices, random: np.random.Generator, about: About) -> str:
+    chosen = slices.take(np.sort(random.choice(len(slices), _count_pictured(slices), replace=False)))
     return picture_uri(tile(_pictures(chosen, about), columns=max(1, COLUMNS // _panels(about))))
 
 
-def _pictures(chosen: Slices, about: About) -> NDArray[np.uint8]:
+def _pictures(chosen: LabelledSlices, about: About) -> NDArray[np.uint8]:
     """Return `(n, height, width, 3)` pictures of slices with the outlines of their labels, large enough to be seen."""
     step = _step(chosen)
     labels = chosen.labels[:, ::step, ::step]
@@ -195,10 +192,10 @@ def _legend(classes: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def _facts(about: About) -> list[tuple[str, str]]:
     facts = [
-        ("real data", f"{about.dataset} (licence: {about.licence or 'not told'})"),
+        ("real data", f"{about.dataset} (licence: {about.licence or 'not known'})"),
         ("store", about.store_hash),
-        ("generator", ", ".join(about.models) or "not told by the set"),
-        ("truncation (psi)", ", ".join(f"{psi:g}" for psi in about.psi) or "not told by the set"),
+        ("generator", ", ".join(about.models) or "not known"),
+        ("truncation (psi)", ", ".join(f"{psi:g}" for psi in about.psi) or "not known"),
         ("slices", f"{about.size[0]} x {about.size[1]}, classes {', '.join(about.classes)}"),
         ("channels", ", ".join(about.channels) or "none: label maps alone"),
     ]

@@ -1,4 +1,4 @@
-"""A picture of what networks predict beside the reference, for a person to judge."""
+"""A picture of what networks predict beside the reference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUANTILES = (0.0, 0.25, 0.5, 1.0)
-"""Which patients are shown, by the Dice of the first network: neither the best alone nor the worst alone."""
+"""Which patients are drawn, by the Dice of the first network: neither the best alone nor the worst alone."""
 _ENLARGE = 4
 
 
@@ -55,7 +55,7 @@ def prediction_figure(
     from matplotlib.figure import Figure
 
     numbers = [np.arange(case.first, case.first + case.slices) for case in cases]
-    shown = [int(store.class_counts[one, 1:].sum(axis=1).argmax()) for one in numbers]
+    places = [int(store.class_counts[one, 1:].sum(axis=1).argmax()) for one in numbers]
     images = [store.images(one) for one in numbers]
     labels = {"reference": [store.labels(one) for one in numbers]}
     for name, run in runs.items():
@@ -65,7 +65,7 @@ def prediction_figure(
     columns = {
         name: [
             render_outlines(image[[place]], label[[place]], enlarge=_ENLARGE)[0]
-            for image, label, place in zip(images, maps, shown, strict=True)
+            for image, label, place in zip(images, maps, places, strict=True)
         ]
         for name, maps in labels.items()
     }

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from synthmed.files import atomic_file, write_json
-from synthmed.reporting.figures import figure_uri
-from synthmed.reporting.page import write_page
-from synthmed.reporting.study_figures import amounts, gains_figure, lines, ranks_figure, scores_figure
+from synthmed.reporting.figures import amounts, gains_figure, lines, ranks_figure, scores_figure
+from synthmed.reporting.page import figure_uri, write_page
 from synthmed.segmentation.bootstrap import RESAMPLES, Interval
-from synthmed.study.statistics.analyse import PARTS, analyse
+from synthmed.study.statistics.analyse import PARTS, analyse, headlines, number, span
+from synthmed.study.statistics.cells import ORACLE_LINE
 from synthmed.study.statistics.findings import CellResult, Findings
-from synthmed.study.statistics.oracle import LINE
-from synthmed.study.statistics.paired import PairedTest
+from synthmed.study.statistics.significance import PairedTest
 from synthmed.study.statistics.tables import ORACLE, Block
-from synthmed.study.statistics.words import number, span
 
 PAGE, NUMBERS = "report.html", "statistics.json"
 MOST_FAILED = 20
@@ -85,7 +83,7 @@ def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
-        # What an earlier report of this study found there is found no longer.
+        # An earlier report of this study may have left one.
         path.unlink(missing_ok=True)
         return
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -104,6 +102,19 @@ def _page(found: Findings) -> dict[str, Any]:
     return {
         "title": f"Do synthetic patients help? {found.name}",
         "found": found,
+        "headlines": [
+            {
+                "name": one.block.label,
+                "verdict": one.verdict,
+                "model": one.cell.model,
+                **_change("gain", one.cell.gain),
+                **_change("copies", one.cell.over_copies),
+                "harmed": ", ".join(one.harmed) or "-",
+                **_change("oracle", one.oracle.gain if one.oracle else None),
+                "more": f"+{one.oracle.added_patients:g}" if one.oracle else "",
+            }
+            for one in headlines(found.cells)
+        ],
         "blocks": [_block(block, cells, order, places) for block, cells in blocks.items()],
         "shares": any(cell.oracle_share is not None for cell in found.cells),
         "oracles": any(cell.variant == ORACLE for cell in found.cells),
@@ -137,12 +148,12 @@ def _block(block: Block, cells: Sequence[CellResult], order: Sequence[str], plac
     own = lines([cell for cell in cells if cell.dice])
     if own:
         scored = scores_figure(cells, order=order, places=places)
-        figures.append((figure_uri(scored), f"{block.words}: Dice against added patients for {', '.join(own)}"))
+        figures.append((figure_uri(scored), f"{block.label}: Dice against added patients for {', '.join(own)}"))
     if any(cell.gain for cell in cells):
         gained = gains_figure(cells, order=order, places=places)
-        figures.append((figure_uri(gained), f"{block.words}: gain over real patients alone"))
+        figures.append((figure_uri(gained), f"{block.label}: gain over real patients alone"))
     return {
-        "name": block.words,
+        "name": block.label,
         "figures": figures,
         "adds": any(cell.variant not in ("real", ORACLE) for cell in cells),
         "rows": [_row(cell) for cell in cells],
@@ -160,14 +171,18 @@ def _row(cell: CellResult) -> dict[str, Any]:
         "trainings": f"{cell.finished} of {cell.planned}" + (f", {cell.failed} failed" if cell.failed else ""),
         "dice": f"{dice.value:.4f} ± {dice.error:.4f}" if dice else "-",
         "interval": f"{dice.low:.3f} to {dice.high:.3f}" if dice else "",
-        "gain": _signed(cell.gain.value) if cell.gain else "-",
-        "gain_interval": span(cell.gain) if cell.gain else "",
+        **_change("gain", cell.gain),
         "share": "-" if cell.oracle_share is None else f"{cell.oracle_share:.0%}",
-        "share_of": "" if cell.oracle_share is None else str(cell.oracle).removeprefix(LINE).strip(),
+        "share_of": "" if cell.oracle_share is None else str(cell.oracle).removeprefix(ORACLE_LINE).strip(),
         **_tested(cell.test),
         "verdict": cell.verdict or ("baseline" if cell.variant == "real" else "-"),
         "key": f"{cell.dataset}/{cell.patients}/{cell.model}",
     }
+
+
+def _change(name: str, change: Interval | None) -> dict[str, str]:
+    """Return a change of Dice in points and its interval, as `name` and `name_interval`."""
+    return {name: _signed(change.value) if change else "-", f"{name}_interval": span(change) if change else ""}
 
 
 def _tested(test: PairedTest | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError, check_leak
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
-from synthmed.evaluation.plausibility import MaskRanges
+from synthmed.evaluation.selection import MaskRanges
 from synthmed.segmentation.metrics import dice
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def score_samples(
         names=[f"{case}/{plane}" for case, plane in zip(synthetic.cases, synthetic.planes, strict=True)],
         shown=np.stack([(labels == index).any(axis=(1, 2)) for index in range(1, len(store.classes))], axis=1),
         agreement=None if segmenter is None else _agreement(synthetic, labels, blocks, segmenter),
-        oddity=[ranges.oddity(label, store.classes) for label in labels],
+        oddity=[ranges.outlier(label, store.classes) for label in labels],
         distance=nearest_distances(drawn, real),
         usual=_usual_distances(real, training.patient[np.searchsorted(training.numbers, reference)]),
     )

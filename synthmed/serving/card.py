@@ -9,9 +9,7 @@ import numpy as np
 import synthmed
 from synthmed.data.orientation import AXIS_NAMES
 from synthmed.data.template import Template
-from synthmed.evaluation.brief import Brief
-from synthmed.evaluation.figures import Estimate
-from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.evaluation.result import Estimate, EvaluationSummary, Verdict
 
 if TYPE_CHECKING:
     from synthmed.generation.info import BundleInfo
@@ -97,21 +95,21 @@ its images."""
 _NOT_EVALUATED = """Not measured. `synthmed evaluate` of slices that the run drew, from the folder that holds the run,
 brings its figures here."""
 _EVALUATED = """{samples:,} synthetic slices{psi} beside {held_out:,} slices of {patients} patients that the generator
-has not seen; the floor is what slices of its training patients get in their place. In brackets 95 % intervals. Figures
+has not seen; the real baseline is what slices of its training patients get. In brackets 95 % intervals. Figures
 of other reports must not be compared with these{space}.
 
-| figure | synthetic | floor (real) | reads |
+| figure | synthetic | real baseline | reads |
 |---|---|---|---|
 {rows}"""
 
 
-def evaluation_words(brief: Brief | None) -> str:
+def evaluation_words(brief: EvaluationSummary | None) -> str:
     """Return what a card says of the evaluation, as Markdown; None where nobody made one."""
     if brief is None:
         return _NOT_EVALUATED
     rows = [
         # A class may be named with a sign that ends a cell.
-        f"| {one.label.replace('|', '/')} | {_estimate(one.estimate)} | {_estimate(one.floor)} | {one.reads} |"
+        f"| {one.label.replace('|', '/')} | {_estimate(one.estimate)} | {_estimate(one.real_baseline)} | {one.reads} |"
         for one in brief.figures
     ]
     return _EVALUATED.format(

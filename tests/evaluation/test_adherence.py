@@ -17,7 +17,7 @@ def test_dice_is_that_of_each_class_in_each_slice():
     assert nothing.mean == [1]
 
 
-def test_the_floor_is_what_real_slices_get():
+def test_the_real_baseline_is_what_real_slices_get():
     """A figure without it would blame the images for what the segmenter cannot do."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, (30, 4, 4), dtype=np.uint8)
@@ -27,8 +27,8 @@ def test_the_floor_is_what_real_slices_get():
     section = adherence_section(drawn, real, classes=CLASSES)
     (figure,) = section.figures
     assert figure.estimate.value == figure.estimate.low == figure.estimate.high == 1
-    assert figure.floor.low < figure.floor.value < figure.floor.high < 1
-    assert figure.floor.value == pytest.approx(np.nanmean(real.dice[:, 0]))
+    assert figure.real_baseline.low < figure.real_baseline.value < figure.real_baseline.high < 1
+    assert figure.real_baseline.value == pytest.approx(np.nanmean(real.dice[:, 0]))
     assert any(note.startswith("b ") for note in section.notes)
 
 

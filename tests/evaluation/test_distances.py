@@ -3,7 +3,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from synthmed.evaluation.distances import coarse_vectors, nearest_distances
+from synthmed.evaluation.distances import (
+    BLOCK,
+    blocks,
+    coarse_vectors,
+    nearest_distances,
+    neighbour_radii,
+    squared_distances,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -25,3 +32,12 @@ def test_nearest_distances_equal_the_full_matrix():
     samples, references = RANDOM.standard_normal((20, 6)), RANDOM.standard_normal((50, 6))
     expected = cdist(samples, references).min(axis=1) / np.sqrt(6)
     np.testing.assert_allclose(nearest_distances(samples, references), expected, rtol=1e-6)
+
+
+def test_neighbours_in_blocks_are_those_of_a_matrix():
+    """Neighbours across blocks would be lost."""
+    points = RANDOM.standard_normal((BLOCK + 40, 6)).astype(np.float32)
+    expected = np.sort(cdist(points, points), axis=1)[:, [1, 4]].T ** 2
+    np.testing.assert_allclose(neighbour_radii(points, (1, 4)), expected, rtol=1e-3)
+    assert (np.diag(squared_distances(points, points, slack=True)) == 0).all()
+    assert [points[block].shape[0] for block in blocks(len(points))] == [BLOCK, 40]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.evaluation.brief import Brief
 from synthmed.evaluation.evaluate import evaluate
-from synthmed.evaluation.summary import standing
+from synthmed.evaluation.result import EvaluationSummary
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def test_real_slices_of_other_patients_pass_and_copies_are_found(honest, copies)
     """A user would publish training images as synthetic ones, or be warned of nothing."""
     assert honest.audit.passed
     figures = dict(honest.figures())
-    assert all(standing(one) != "worse than real" for name, one in figures.items() if name.startswith("masks"))
+    assert all(one.standing != "worse than real" for name, one in figures.items() if name.startswith("masks"))
     assert copies.audit.passed is False
 
 
@@ -53,18 +52,19 @@ def test_it_says_what_was_compared(honest, store, held_out):
     assert not any(patient in honest.model_dump_json() for patient in patients)
 
 
-def test_the_short_form_has_the_same_figures(honest):
+def test_the_summary_has_the_same_figures(honest):
     """A card would tell other figures than the report."""
-    brief = Brief.of(honest)
-    assert brief.model_hash == "cafe" and brief.samples == honest.about.synthetic.slices and brief.psi == (0.7,)
-    told = {one.label.split(" (")[0]: one for one in brief.figures}
+    summary = EvaluationSummary.of(honest)
+    assert summary.model_hash == "cafe" and summary.samples == honest.about.synthetic.slices and summary.psi == (0.7,)
+    summarised = {one.label.split(" (")[0]: one for one in summary.figures}
     figures = dict(honest.figures())
     for key in ("fidelity.frechet_distance", "diversity.recall"):
         figure = figures[key]
-        assert told[figure.label].estimate == figure.estimate and told[figure.label].floor == figure.floor
+        assert summarised[figure.label].estimate == figure.estimate
+        assert summarised[figure.label].real_baseline == figure.real_baseline
 
 
-def test_sets_of_label_maps_are_judged_by_them_alone(store, write_set, held_out):
+def test_sets_of_label_maps_are_compared_by_them_alone(store, write_set, held_out):
     """Generators of label maps could not be evaluated at all."""
     drawn = write_set("masks", None, store.labels(held_out))
     found, again = (evaluate(store, drawn).evaluation for _ in range(2))
@@ -76,9 +76,9 @@ def test_sets_of_label_maps_are_judged_by_them_alone(store, write_set, held_out)
 def test_adherence_is_what_the_segmenter_finds(copies):
     """Images that do not show their label maps would be taken for labelled data."""
     figures = dict(copies.figures())
-    assert figures["adherence.dice_1"].floor.value == 1
+    assert figures["adherence.dice_1"].real_baseline.value == 1
     assert figures["adherence.dice_1"].estimate.value < 0.9
-    assert standing(figures["adherence.dice_1"]) == "worse than real"
+    assert figures["adherence.dice_1"].standing == "worse than real"
     assert copies.about.segmenter == "beef"
 
 

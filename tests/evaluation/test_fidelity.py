@@ -28,7 +28,7 @@ def named(sections):
     return {figure.name: figure for section in sections for figure in section.figures}
 
 
-def test_every_figure_has_floor_interval_and_definition_and_blur_shows():
+def test_every_figure_has_real_baseline_interval_and_definition_and_blur_shows():
     """A reader would see numbers without anything to compare them with."""
     sections, plots = compare(gaussian_filter(slices(3), (0, 0.7, 0.7, 0)), channels=("T1", "T2 w"))
     found = named(sections)
@@ -37,7 +37,7 @@ def test_every_figure_has_floor_interval_and_definition_and_blur_shows():
     assert {"sliced_wasserstein", "sliced_wasserstein_16", "histogram_wasserstein_t2_w"} <= set(found)
     assert len(found) == sum(len(section.figures) for section in sections)
     for figure in found.values():
-        for estimate in (figure.estimate, figure.floor):
+        for estimate in (figure.estimate, figure.real_baseline):
             assert estimate.low <= estimate.value <= estimate.high, figure.name
         assert len(figure.definition) > 40 and figure.better
     assert found["kid"].space == OfflineFeatures.name and found["ms_ssim"].space == ""
@@ -48,7 +48,7 @@ def test_every_figure_has_floor_interval_and_definition_and_blur_shows():
         ("sliced_wasserstein_16", 1.5),
         ("spectrum_difference", 2.0),
     ):
-        assert found[name].estimate.value > least * abs(found[name].floor.value), name
+        assert found[name].estimate.value > least * abs(found[name].real_baseline.value), name
     assert found["spectrum_highest_band"].estimate.high < 0
     assert "few for 64 features" in found["frechet_distance"].warning and "few" in found["recall"].warning
     assert plots.channels == ("T1", "T2 w")
@@ -58,15 +58,15 @@ def test_every_figure_has_floor_interval_and_definition_and_blur_shows():
     assert plots.embedding["training"].shape == (80, 2) and 1 > plots.explained[0] >= plots.explained[1] > 0
 
 
-def test_training_slices_in_the_place_of_synthetic_ones_get_the_floor():
-    """The floor would not be what real slices get."""
+def test_training_slices_in_the_place_of_synthetic_ones_get_the_real_baseline():
+    """The real_baseline would not be what real slices get."""
     for name, figure in named(compare(slices(1))[0]).items():
         if name != "ms_ssim" and not name.startswith("sliced"):
-            assert figure.estimate.value == pytest.approx(figure.floor.value, rel=1e-4, abs=1e-6), name
+            assert figure.estimate.value == pytest.approx(figure.real_baseline.value, rel=1e-4, abs=1e-6), name
 
 
 def test_figures_repeat_and_sets_of_different_size_are_brought_to_one():
-    """Figures that depend on the number of slices would be compared with a floor of another number."""
+    """Figures that depend on the number of slices would be compared with a real_baseline of another number."""
     first, second = (compare(slices(3, 200), seed=5)[0] for _ in range(2))
     assert first == second
     assert "80 of 200 synthetic" in first[0].notes[1]
@@ -98,12 +98,12 @@ def test_constant_slices_give_finite_figures_and_a_note():
     assert all(np.isfinite(figure.estimate.value) for figure in named(everything).values())
 
 
-def test_a_single_training_patient_has_no_floor_of_similarity_and_says_so():
+def test_a_single_training_patient_has_no_real_baseline_of_similarity_and_says_so():
     """Slices of one patient would be held up as what diversity real patients have."""
     sections, _ = compare(slices(3), patients=["one"] * 80)
     found = named(sections)
-    assert found["ms_ssim"].floor is None and "one" in sections[1].notes[0]
-    assert found["kid"].floor.low is not None
+    assert found["ms_ssim"].real_baseline is None and "one" in sections[1].notes[0]
+    assert found["kid"].real_baseline.low is not None
 
 
 @pytest.mark.parametrize("which", ["drawn", "training", "held_out"])

@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import wasserstein_distance
 
-from synthmed.evaluation.masks import MaskGroup, compare_masks
-from synthmed.evaluation.masks.measures import MEASURES, measure, neighbours
-from synthmed.evaluation.masks.weighted import wasserstein
+from synthmed.evaluation.masks import (
+    MEASURES,
+    MaskGroup,
+    compare_masks,
+    measure_shapes,
+    shared_borders,
+    weighted_wasserstein,
+)
 
 NAMES = [one.name for one in MEASURES]
 CLASSES = ("background", "core", "rim")
@@ -17,7 +22,7 @@ CLASSES = ("background", "core", "rim")
 
 def measured(mask, spacing=(1.0, 1.0)):
     """Return the measures of one mask by name."""
-    values = measure(np.asarray(mask, np.uint8)[None], classes=2, spacing=spacing)[0, 0]
+    values = measure_shapes(np.asarray(mask, np.uint8)[None], classes=2, spacing=spacing)[0, 0]
     return dict(zip(NAMES, values, strict=True))
 
 
@@ -92,8 +97,8 @@ def test_a_slice_is_measured_alike_alone_and_among_others():
     labels = np.random.default_rng(0).integers(0, 3, (6, 7, 5), dtype=np.uint8)
     labels[2] = 0
     labels[3, 0] = 255
-    together = measure(labels, classes=3, spacing=(1.0, 1.0))
-    alone = [measure(label[None], classes=3, spacing=(1.0, 1.0))[0] for label in labels]
+    together = measure_shapes(labels, classes=3, spacing=(1.0, 1.0))
+    alone = [measure_shapes(label[None], classes=3, spacing=(1.0, 1.0))[0] for label in labels]
     np.testing.assert_allclose(together, alone)
     assert np.isnan(together[2]).all()
 
@@ -102,7 +107,7 @@ def test_a_slice_is_measured_alike_alone_and_among_others():
 @given(arrays(np.uint8, (2, 5, 4), elements=st.sampled_from([0, 1, 2, 255])))
 def test_neighbours_equal_a_count_by_hand(labels):
     """Anatomy that touches what it never touches would go unnoticed."""
-    found = neighbours(labels, classes=3).toarray().reshape(2, 3, 3)
+    found = shared_borders(labels, classes=3).toarray().reshape(2, 3, 3)
     expected = np.zeros((2, 3, 3))
     for number, label in enumerate(np.where(labels == 255, 0, labels)):
         for row in range(5):
@@ -122,7 +127,7 @@ def test_weighted_wasserstein_equals_scipy(first, second, seed):
     one, other = random.integers(0, 5, first).astype(float), random.normal(size=second)
     own, others = random.uniform(0.1, 2, (3, first)), random.uniform(0.1, 2, (3, second))
     expected = [wasserstein_distance(one, other, a, b) for a, b in zip(own, others, strict=True)]
-    np.testing.assert_allclose(wasserstein(one, other, own, others), expected, atol=1e-12)
+    np.testing.assert_allclose(weighted_wasserstein(one, other, own, others), expected, atol=1e-12)
 
 
 def test_the_same_kind_of_maps_is_like_real_and_another_is_not():
@@ -131,8 +136,8 @@ def test_the_same_kind_of_maps_is_like_real_and_another_is_not():
     good = figures(compare_masks(group(phantoms(60, seed=2)), training, held_out, classes=CLASSES))
     bad = figures(compare_masks(group(phantoms(60, seed=3, move=4, radius=3)), training, held_out, classes=CLASSES))
     for name in ("area_1_core", "position_1_core", "position_2_rim"):
-        assert good[name].estimate.low <= good[name].floor.high
-        assert bad[name].estimate.low > bad[name].floor.high
+        assert good[name].estimate.low <= good[name].real_baseline.high
+        assert bad[name].estimate.low > bad[name].real_baseline.high
     for figure in good.values():
         assert figure.estimate.low <= figure.estimate.value <= figure.estimate.high
     assert good["adjacency_1_core"].estimate.value == pytest.approx(0, abs=0.01)

@@ -9,9 +9,7 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.memorisation.audit import audit
-from synthmed.evaluation.pairs import closest_samples
-from synthmed.evaluation.plausibility import MaskRanges
-from synthmed.evaluation.selection import select_best, write_selection
+from synthmed.evaluation.selection import MaskRanges, closest_samples, select_best, write_selection
 from synthmed.generation.provenance import sidecar
 from synthmed.generation.writers import FORMATS, Item, open_writer
 
@@ -34,7 +32,7 @@ def test_copies_and_implausible_maps_are_dropped_with_their_reason(store, judged
     """A user would train on copies and nonsense, and never learn why a sample is missing."""
     _, labels, found = judged
     ranges = MaskRanges(store.labels(store.indices("train")), classes=len(store.classes))
-    chosen = select_best(8, labels=labels, audit=found, oddity=lambda label: ranges.oddity(label, store.classes))
+    chosen = select_best(8, labels=labels, audit=found, outlier=lambda label: ranges.outlier(label, store.classes))
     assert {0, 1, 2, 3}.isdisjoint(chosen.chosen.tolist()) and 1 <= len(chosen.chosen) <= 8
     assert all(chosen.reasons[number].startswith("copy:") for number in (0, 1))
     assert all(chosen.reasons[number].startswith("mask:") for number in (2, 3))
@@ -69,7 +67,7 @@ def test_what_cannot_be_selected_is_told(judged):
     with pytest.raises(UserError, match="audit is of 20"):
         select_best(3, labels=labels[:5], audit=found)
     with pytest.raises(UserError, match="leaves none"):
-        select_best(3, labels=labels, audit=found, oddity=lambda label: "mask: odd")
+        select_best(3, labels=labels, audit=found, outlier=lambda label: "mask: unusual")
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

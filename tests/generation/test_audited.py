@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.evaluation.brief import Brief, BriefFigure, read_brief
-from synthmed.evaluation.figures import Estimate
 from synthmed.evaluation.memorisation.audit import audit
-from synthmed.evaluation.memorisation.verdict import Verdict
+from synthmed.evaluation.result import Estimate, EvaluationSummary, SummaryFigure, Verdict, read_evaluation_summary
 from synthmed.generation.audited import EVALUATION_FILE, audit_bundle, read_verdict, record_audit
 from synthmed.generation.bundle import GeneratorBundle
 from synthmed.generation.provenance import dataset_description
@@ -78,15 +76,20 @@ def test_figures_beside_a_run_reach_its_card(tiny_info, tmp_path):
     """A card would be silent on what was measured, or tell figures of younger weights."""
     info = tiny_info("base")
     assert "Not measured" in model_card(info, version=1)
-    kid = BriefFigure(
-        label="KID of a|b", estimate=Estimate(value=0.125, low=0.1, high=0.15), floor=None, reads="worse than real"
+    kid = SummaryFigure(
+        label="KID of a|b",
+        estimate=Estimate(value=0.125, low=0.1, high=0.15),
+        real_baseline=None,
+        reads="worse than real",
     )
-    brief = Brief(figures=(kid,), samples=600, held_out=99, patients=7, psi=(0.7,), space="offline", model_hash="ab")
-    brief.write(tmp_path / EVALUATION_FILE)
-    assert read_brief(tmp_path / EVALUATION_FILE, "ab") == brief
-    assert read_brief(tmp_path / EVALUATION_FILE, "cd") is None
-    assert read_brief(tmp_path / "gone.json", "ab") is None
-    card = model_card(info.model_copy(update={"evaluation": brief}), version=1)
+    summary = EvaluationSummary(
+        figures=(kid,), samples=600, held_out=99, patients=7, psi=(0.7,), space="offline", model_hash="ab"
+    )
+    summary.write(tmp_path / EVALUATION_FILE)
+    assert read_evaluation_summary(tmp_path / EVALUATION_FILE, "ab") == summary
+    assert read_evaluation_summary(tmp_path / EVALUATION_FILE, "cd") is None
+    assert read_evaluation_summary(tmp_path / "gone.json", "ab") is None
+    card = model_card(info.model_copy(update={"evaluation": summary}), version=1)
     assert "| KID of a/b | 0.125 [0.1 to 0.15] | none | worse than real |" in card
     assert all(words in card for words in ("600 synthetic", "psi 0.7", "7 patients", "offline"))
 

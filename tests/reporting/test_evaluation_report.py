@@ -6,12 +6,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from synthmed.evaluation.evaluate import Judgement
-from synthmed.evaluation.figures import Estimate, Figure, Section
+from synthmed.evaluation.evaluate import EvaluationResult, LabelledSlices
 from synthmed.evaluation.memorisation.audit import Audit
-from synthmed.evaluation.memorisation.verdict import Verdict
-from synthmed.evaluation.reference import Slices
-from synthmed.evaluation.result import About, Count, Evaluation, Means, Selected
+from synthmed.evaluation.result import (
+    About,
+    Count,
+    Estimate,
+    Evaluation,
+    Figure,
+    Means,
+    Section,
+    Selected,
+    Verdict,
+)
 from synthmed.reporting.evaluation import write_evaluation_report
 
 CLASSES = ("background", "<core>", "rim")
@@ -23,18 +30,18 @@ def figure(name, **changes):
         "name": name,
         "label": f"{name} of <core>",
         "estimate": Estimate(value=1 / 3, low=0.25, high=0.41),
-        "floor": Estimate(value=1e-5, low=0.0, high=2e-5),
+        "real_baseline": Estimate(value=1e-5, low=0.0, high=2e-5),
         "better": "lower",
         "definition": f"What {name} is (Somebody 2020).",
     }
     return Figure(**(values | changes))
 
 
-def judgement(images=True, passed=True):
-    """Return a small invented judgement."""
+def invented_result(images=True, passed=True):
+    """Return a small invented invented_result."""
     random = np.random.default_rng(0)
     pictures = random.uniform(-1, 1, (9, 16, 12, 2)).astype(np.float32) if images else None
-    slices = Slices(pictures, random.integers(0, 3, (9, 16, 12), dtype=np.uint8), np.arange(9))
+    slices = LabelledSlices(pictures, random.integers(0, 3, (9, 16, 12), dtype=np.uint8), np.arange(9))
     count = Count(slices=9, units=3)
     about = About(
         dataset="T1 & T2",
@@ -54,7 +61,9 @@ def judgement(images=True, passed=True):
     )
     sections = (
         Section(
-            name="fidelity", title="Fidelity", figures=(figure("kid", warning="few slices"), figure("fd", floor=None))
+            name="fidelity",
+            title="Fidelity",
+            figures=(figure("kid", warning="few slices"), figure("fd", real_baseline=None)),
         ),
         Section(name="masks_place", title="Place", figures=(figure("position", unit="real IQR"),), notes=("A note.",)),
     )
@@ -69,7 +78,7 @@ def judgement(images=True, passed=True):
     )
     maps = {kind: random.uniform(size=(2, 16, 12)) for kind in ("synthetic", "training", "held_out")}
     audit = Audit(verdict=evaluation.audit, section=sections[0])
-    return Judgement(evaluation, slices, slices, maps, audit=audit, closest=(slices, slices))
+    return EvaluationResult(evaluation, slices, slices, maps, audit=audit, closest=(slices, slices))
 
 
 class Page(HTMLParser):
@@ -114,9 +123,9 @@ def numbers(one):
 
 def test_the_page_shows_the_numbers_of_the_record(tmp_path):
     """A reviewer who reads the page and one who reads metrics.json would argue about different figures."""
-    found = judgement()
+    found = invented_result()
     _, page = parsed(tmp_path, found)
-    expected = {key: numbers(one.estimate) + numbers(one.floor) for key, one in found.evaluation.figures()}
+    expected = {key: numbers(one.estimate) + numbers(one.real_baseline) for key, one in found.evaluation.figures()}
     for row in found.evaluation.means:
         expected[row.label] = [value for value in (row.synthetic, row.training, row.held_out) if value is not None]
     assert page.rows == expected
@@ -125,7 +134,7 @@ def test_the_page_shows_the_numbers_of_the_record(tmp_path):
 @pytest.mark.parametrize("images", [True, False])
 def test_the_page_stands_alone_and_can_be_read_by_everybody(tmp_path, images):
     """A report that is mailed on would show empty frames; one without words for its pictures excludes readers."""
-    text, page = parsed(tmp_path, judgement(images))
+    text, page = parsed(tmp_path, invented_result(images))
     assert page.open == [] and page.mute == []
     assert page.addresses and all(address.startswith("data:image/") for address in page.addresses)
     assert "<script" not in text and not re.search(r"url\((?!['\"]?data:)|@import|https?://", text)
@@ -136,28 +145,28 @@ def test_the_page_stands_alone_and_can_be_read_by_everybody(tmp_path, images):
 
 def test_names_are_escaped_and_definitions_are_at_hand(tmp_path):
     """A class named `<core>` would vanish; a figure nobody can explain is no figure."""
-    text, _ = parsed(tmp_path, judgement())
+    text, _ = parsed(tmp_path, invented_result())
     assert "&lt;core&gt;" in text and "<core>" not in text and "T1 &amp; T2" in text
-    for words in ("What kid is (Somebody 2020).", "few slices", "A note.", "Mind this.", "copy", "not shown"):
+    for words in ("What kid is (Somebody 2020).", "few slices", "A note.", "Mind this.", "copy", "not present"):
         assert words in text
 
 
 @pytest.mark.parametrize(("passed", "words"), [(True, "no sign of copies"), (False, "copies are likely")])
 def test_the_verdict_stands_at_the_top(tmp_path, passed, words):
     """A data-protection officer would have to search for the one sentence that counts."""
-    text, _ = parsed(tmp_path, judgement(passed=passed))
+    text, _ = parsed(tmp_path, invented_result(passed=passed))
     assert words in text[: text.index("<h2>Samples")]
 
 
 def test_large_slices_do_not_make_a_large_page(tmp_path):
     """Reports of large pictures could not be mailed."""
-    found = judgement()
+    found = invented_result()
     random = np.random.default_rng(0)
-    large = Slices(
+    large = LabelledSlices(
         random.uniform(-1, 1, (12, 700, 600, 2)).astype(np.float32),
         np.zeros((12, 700, 600), np.uint8),
         np.arange(12),
     )
     maps = {kind: np.zeros((2, 700, 600)) for kind in found.maps}
-    parsed(tmp_path, Judgement(found.evaluation, large, large, maps, audit=found.audit, closest=(large, large)))
+    parsed(tmp_path, EvaluationResult(found.evaluation, large, large, maps, audit=found.audit, closest=(large, large)))
     assert (tmp_path / "report.html").stat().st_size < 3_000_000

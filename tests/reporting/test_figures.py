@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthmed.reporting.figures import figure_uri, picture_uri, score_figure
+from synthmed.reporting.figures import score_figure
+from synthmed.reporting.page import figure_uri, picture_uri
 
 
 def test_picture_survives_its_uri():

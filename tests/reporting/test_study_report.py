@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from synthmed.errors import UserError
+from synthmed.reporting.figures import amounts, gains_figure, lines
 from synthmed.reporting.study import write_study_report
-from synthmed.reporting.study_figures import amounts, gains_figure, lines
 from synthmed.study.statistics.analyse import analyse
 
 INVENTED = Path(__file__).parents[1] / "study" / "statistics" / "invented.py"
@@ -80,6 +80,9 @@ def test_the_page_carries_answer_and_tests(study, page):
     row = re.search(rf'data-cell="{cell["dataset"]}/10/base \+20".*?</tr>', page, re.DOTALL)[0]
     assert f"{cell['dice']['value']:.4f}" in row and f"+{100 * cell['gain']['value']:.1f}" in row
     assert f'class="{cell["verdict"]}"' in row and cell["verdict"] == "gain"
+    table = page[: page.index("<h2>Scores against")]
+    headline = re.search(r'<td class="name">brain, 10 patients</td>.*?</tr>', table, re.DOTALL)[0]
+    assert 'class="gain"' in headline and "base +20" in headline and "base +40" in headline
     assert f"{found['ranked']['ranking']['critical_difference']:.2f} apart (Nemenyi)" in page
     assert "score ~ model + (1 | dataset)" in page
 
@@ -114,7 +117,7 @@ def test_a_study_that_has_just_begun(tmp_path, invented):
     """The live view is opened at once, and must not fail for want of scores."""
     study = invented.write_study(tmp_path / "none", invented.no_effect, skip=lambda cell: "missing", seeds=1)
     page = write_study_report(study, resamples=FEW).read_text(encoding="utf-8")
-    assert "Nothing can be said yet" in page and "No model that adds patients to these is finished yet" in page
+    assert "No result yet" in page and "No model that adds patients to these is finished yet" in page
     only_real = invented.write_study(
         tmp_path / "real",
         invented.no_effect,
@@ -122,7 +125,7 @@ def test_a_study_that_has_just_begun(tmp_path, invented):
         seeds=1,
     )
     page = write_study_report(only_real, resamples=FEW).read_text(encoding="utf-8")
-    assert "Nothing can be said yet" in page and "need two combinations" in page
+    assert "No result yet" in page and "need two combinations" in page
 
 
 def test_patients_that_only_real_models_are_trained_with(tmp_path, invented):

@@ -8,7 +8,7 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import LeakError, UserError
-from synthmed.evaluation.plausibility import MaskRanges
+from synthmed.evaluation.selection import MaskRanges
 from synthmed.segmentation import choice as choosing
 from synthmed.segmentation.choice import choose_slices
 from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, score_samples
@@ -74,15 +74,15 @@ def test_masks_unlike_the_training_slices_are_named():
         if number % 2:
             label[6:8, 9:11] = 2
     ranges = MaskRanges(labels, classes=3)
-    assert [ranges.oddity(label, NAMES) for label in labels] == [""] * len(labels)
+    assert [ranges.outlier(label, NAMES) for label in labels] == [""] * len(labels)
     empty = np.zeros((24, 24), np.uint8)
-    assert "no training slice shows no class" in ranges.oddity(empty, NAMES)
+    assert "no training slice shows no class" in ranges.outlier(empty, NAMES)
     far, small, twice = empty.copy(), empty.copy(), labels[0].copy()
     far[14:21, 8:15] = 1
     small[6:8, 10:12] = 1
     twice[20, 20] = 1
     for label, word in ((far, "row of organ"), (small, "area of organ"), (twice, "parts of organ")):
-        assert word in ranges.oddity(label, NAMES)
+        assert word in ranges.outlier(label, NAMES)
 
 
 def test_copies_and_noise_are_told_from_held_out_patients(store, write_synthetic):

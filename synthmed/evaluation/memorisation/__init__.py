@@ -1,1 +1,1 @@
-"""Whether samples are copies of training slices: nearest slices, what held-out patients score, a verdict in words."""
+"""Whether samples are copies of training slices: nearest slices, what held-out patients score, a verdict."""

@@ -1,1 +1,1 @@
-"""What the trials of a study say: means, intervals, tests and the words for them."""
+"""What the trials of a study show: means, intervals, tests, and the answer."""

@@ -5,12 +5,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from synthmed.segmentation.bootstrap import Interval
-from synthmed.study.statistics.mixed import MixedSummary
-from synthmed.study.statistics.paired import PairedTest
-from synthmed.study.statistics.ranks import Ranking
+from synthmed.study.statistics.significance import MixedSummary, PairedTest, Ranking
 from synthmed.study.statistics.tables import ORACLE, REAL
 
-Verdict = Literal["gain", "harm", "hint of gain", "hint of harm", "no evidence"]
+GainVerdict = Literal["gain", "harm", "hint of gain", "hint of harm", "no evidence"]
 
 
 class CellResult(BaseModel):
@@ -63,7 +61,7 @@ class CellResult(BaseModel):
     gain: Interval | None = None
     over_copies: Interval | None = None
     test: PairedTest | None = None
-    verdict: Verdict | None = None
+    verdict: GainVerdict | None = None
     oracle: str | None = None
     oracle_share: float | None = None
 
@@ -119,7 +117,7 @@ class TrialResult(BaseModel):
         draw: Which choice of these.
         model: Label of the model.
         seed: Of the U-Net.
-        status: "failed" where its last attempt did; "missing" where it was not tried, or still runs.
+        status: "failed" where its last run did; "missing" where it did not run, or still runs.
         dice: Mean Dice over classes of the means over patients.
         hours: Of its generator (whole, however many trials share it), its training and its scoring.
         cause: Why it failed.
@@ -139,8 +137,8 @@ class TrialResult(BaseModel):
     cause: str = ""
 
     @property
-    def words(self) -> str:
-        """The trial in a few words."""
+    def label(self) -> str:
+        """What a reader sees."""
         return f"{self.dataset}, {self.patients} patients, draw {self.draw}: {self.model}, seed {self.seed}"
 
 
@@ -154,7 +152,7 @@ class Findings(BaseModel):
         version: Version that made these figures.
         planned: Trials of the study.
         finished: Those that are there.
-        answer: What they say, in a paragraph.
+        answer: What they say, a sentence a finding.
         notes: What a reader must know.
         cells: Every model in every combination, in the order of the configuration.
         pooled: Every model over combinations.

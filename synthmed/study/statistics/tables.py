@@ -26,8 +26,8 @@ class Block(NamedTuple):
     patients: int
 
     @property
-    def words(self) -> str:
-        """The block in a few words."""
+    def label(self) -> str:
+        """What a reader sees."""
         return f"{self.dataset}, {self.patients} patient" + ("s" if self.patients != 1 else "")
 
 
@@ -155,7 +155,7 @@ class Study:
 
 
 def read_study(folder: Path | str) -> Study:
-    """Read a study from `study.json` and what its trials left; trials of other configurations are passed over.
+    """Read a study from `study.json` and its trials' files; trials of other configurations are passed over.
 
     A trial whose file cannot be read counts as failed.
 

@@ -7,15 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from synthmed.errors import UserError
-from synthmed.evaluation.memorisation.audit import audit, read_audit
-from synthmed.evaluation.memorisation.calibration import share_interval
-from synthmed.evaluation.memorisation.candidates import nearest_groups
-from synthmed.evaluation.memorisation.features import FeatureSpace
-from synthmed.evaluation.memorisation.images import ImageSpace
-from synthmed.evaluation.memorisation.masks import MaskSpace
-from synthmed.evaluation.memorisation.membership import attack_auc
-from synthmed.evaluation.memorisation.slices import sample_slices
-from synthmed.evaluation.memorisation.spaces import Slices
+from synthmed.evaluation.memorisation.assessment import share_interval
+from synthmed.evaluation.memorisation.audit import attack_auc, audit, read_audit
+from synthmed.evaluation.memorisation.registration import ImageSpace, MaskSpace
+from synthmed.evaluation.memorisation.search import SliceReader, VectorSpace, nearest_groups, sample_slices
 
 
 @settings(max_examples=25, deadline=None)
@@ -27,7 +22,7 @@ def test_search_in_blocks_equals_the_whole_matrix(seed, patients, own):
     queries = random.standard_normal((7, 2, 5)).astype(np.float32)
     references = random.standard_normal((len(groups), 3, 5)).astype(np.float32)
     mine = random.integers(0, patients, 7)
-    index, _ = nearest_groups(queries, lambda numbers: references[numbers], groups, keep=3, own=mine if own else None)
+    index, _ = nearest_groups(queries, lambda numbers: references[numbers], groups, most=3, own=mine if own else None)
     whole = np.einsum("nvf,muf->nmvu", queries, references).max(axis=(2, 3))
     for row in range(7):
         best = {}
@@ -64,19 +59,19 @@ def test_slices_that_show_nothing_are_no_copies():
     noise = images + random.normal(0, 0.03, images.shape).astype(np.float32)
     other = images + random.normal(0, 0.03, images.shape).astype(np.float32)
     space, patient = ImageSpace((32, 32)), np.arange(6) // 2
-    assert space.nearest(sample_slices(images), Slices(lambda k: noise[k], patient)).empty.all()
-    found = space.nearest(sample_slices(other), Slices(lambda k: noise[k], patient))
+    assert space.nearest(sample_slices(images), SliceReader(lambda k: noise[k], patient)).empty.all()
+    found = space.nearest(sample_slices(other), SliceReader(lambda k: noise[k], patient))
     assert (found.empty | (found.ratio > 0.7)).all()
     masks = np.zeros((6, 32, 32), np.uint8)
-    assert MaskSpace((32, 32), 3).nearest(sample_slices(masks), Slices(lambda k: masks[k], patient)).empty.all()
+    assert MaskSpace((32, 32), 3).nearest(sample_slices(masks), SliceReader(lambda k: masks[k], patient)).empty.all()
 
 
 def test_features_find_the_nearest_by_euclidean_distance():
     """Another slice would be shown as the nearest."""
     random = np.random.default_rng(0)
     known, drawn = random.normal(3, 2, (40, 4, 4, 1)), random.normal(3, 2, (5, 4, 4, 1))
-    space = FeatureSpace(lambda images: images.reshape(len(images), -1), "pixels")
-    found = space.nearest(sample_slices(drawn), Slices(lambda k: known[k], np.arange(40) // 4))
+    space = VectorSpace(lambda images: images.reshape(len(images), -1), "pixels")
+    found = space.nearest(sample_slices(drawn), SliceReader(lambda k: known[k], np.arange(40) // 4))
     scale = known.reshape(40, -1).std(axis=0)
     distances = np.sqrt(((((drawn[:, None] - known).reshape(5, 40, -1)) / scale) ** 2).mean(axis=2))
     assert np.array_equal(found.index, distances.argmin(axis=1))

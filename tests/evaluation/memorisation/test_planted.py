@@ -82,7 +82,7 @@ def check_found(planting, store, images, labels, kind):
 def check_silent(store, images, labels):
     found = audit(store, images, labels)
     assert found.verdict.passed is True and found.verdict.copies == 0
-    assert found.flagged().mean() <= 0.05
+    assert found.verdict.near / len(images) <= 0.05
     figures = {figure.name: figure for figure in found.section.figures}
     attack = figures["membership_auc"].estimate
     # Nobody in these samples was trained on; which side of 0.5 it falls on is up to the few patients.

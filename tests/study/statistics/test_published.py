@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
 
-from synthmed.study.statistics.effects import cohen_dz, hedges_gz, rank_biserial
-from synthmed.study.statistics.mixed import Observation, mixed_summary
-from synthmed.study.statistics.paired import holm, signed_rank
-from synthmed.study.statistics.ranks import critical_difference, rank_models
+from synthmed.study.statistics.significance import (
+    Observation,
+    cohen_dz,
+    critical_difference,
+    hedges_gz,
+    holm,
+    mixed_summary,
+    rank_biserial,
+    rank_models,
+    signed_rank,
+)
 
 # Demsar 2006, table 6: AUC of C4.5 without and with its two parameters tuned, on 14 data sets.
 DEMSAR = np.array(

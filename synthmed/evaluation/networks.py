@@ -1,8 +1,9 @@
-"""Feature spaces that a Keras network makes: any backbone from a file, InceptionV3, the encoder of a U-Net."""
+"""Feature spaces by name, and those of a Keras network: a backbone from a file, InceptionV3, a U-Net's encoder."""
 
 import hashlib
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.errors import UserError
-from synthmed.evaluation.features.components import Components
-from synthmed.evaluation.neighbours import blocks
+from synthmed.evaluation.distances import blocks
+from synthmed.evaluation.features import Components, FeatureSpace, OfflineFeatures
 from synthmed.files import parse_json
 from synthmed.memory import check_keras, check_zip
 
+KINDS = ("offline", "inception", "inception:FILE", "keras:FILE", "unet:RUN")
 FREE_SIDE = 224
 """What slices are resized to where a backbone takes any size: what most were trained at."""
 INCEPTION_SIDE = 299
@@ -193,8 +195,10 @@ def load_inception(weights: Path | str | None, *, download: bool = False) -> Any
     except UserError:
         raise
     except Exception as error:  # Keras raises whatever the file provokes.
-        words = " ".join(str(error).split())[:120]
-        raise UserError(f"{weights} does not hold InceptionV3 without its top ({words}): {INCEPTION_WEIGHTS}") from None
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{weights} does not hold InceptionV3 without its top ({reason}): {INCEPTION_WEIGHTS}"
+        ) from None
     return network
 
 
@@ -207,6 +211,35 @@ def weights_hash(network: Any) -> str:
     return digest.hexdigest()
 
 
+def feature_space(
+    spec: str = "offline", *, download: bool = False, load_unet: Callable[[Path], Any] | None = None
+) -> FeatureSpace:
+    """Return the feature space that a specification names.
+
+    Args:
+        spec: "offline"; "inception" or "inception:FILE" for Keras' InceptionV3; "keras:FILE" for any backbone, such as
+            one of RadImageNet; "unet:RUN" for the encoder of a segmentation run.
+        download: Whether the weights of "inception" may be fetched.
+        load_unet: Returns the U-Net of a run's folder; it refuses a run that saw held-out patients or synthetic slices.
+
+    Raises:
+        UserError: If the specification names none, or its files cannot be used.
+    """
+    kind, colon, rest = spec.partition(":")
+    if spec == "offline":
+        return OfflineFeatures()
+    if kind not in ("inception", "keras", "unet") or bool(colon) != bool(rest) or (not rest and kind != "inception"):
+        raise UserError(f"there is no feature space {spec!r}: choose one of {', '.join(KINDS)}")
+    if kind == "inception":
+        network = load_inception(Path(rest) if rest else None, download=download)
+        return BackboneFeatures(network, name="InceptionV3 (Keras)", side=INCEPTION_SIDE)
+    if kind == "keras":
+        return BackboneFeatures(load_backbone(rest), name=f"backbone {Path(rest).name}")
+    if load_unet is None:
+        raise UserError("unet:RUN is not available here: use `synthmed evaluate`")
+    return UNetFeatures(load_unet(Path(rest)), name=f"encoder of the U-Net {Path(rest).name}")
+
+
 def _configuration(path: Path) -> Any:
     """Return the architecture that a file describes, as JSON, without building any of it."""
     import h5py
@@ -217,12 +250,12 @@ def _configuration(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 return parse_json(archive.read("config.json").decode("utf-8"), str(path))
         with h5py.File(path, "r") as file:
-            words = file.attrs.get("model_config")
+            text = file.attrs.get("model_config")
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         raise UserError(f"{path} is damaged or no Keras file: save the model again") from None
-    if words is None:
+    if text is None:
         raise UserError(f"{path} holds weights alone: save the whole model, architecture included")
-    return parse_json(words if isinstance(words, str) else bytes(words).decode("utf-8"), str(path))
+    return parse_json(text if isinstance(text, str) else bytes(text).decode("utf-8"), str(path))
 
 
 def _layer_classes(configuration: Any) -> set[str]:

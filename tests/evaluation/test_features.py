@@ -3,9 +3,8 @@ import pytest
 from scipy.ndimage import gaussian_filter, rotate
 
 from synthmed.data.phantom import draw_case
-from synthmed.evaluation.features import OfflineFeatures
-from synthmed.evaluation.frechet import frechet_distance
-from synthmed.evaluation.kid import kernel_distance
+from synthmed.evaluation.features import OfflineFeatures, RememberedFeatures
+from synthmed.evaluation.metrics import frechet_distance, kid_estimate
 from synthmed.evaluation.resampling import Units
 
 
@@ -30,7 +29,7 @@ def measured():
         drawn = Units.of_cases(len(found), seed=0)
         return (
             frechet_distance(found, features),
-            kernel_distance(found, features, drawn_units=drawn, real_units=units).value,
+            kid_estimate(found, features, drawn_units=drawn, real_units=units).value,
         )
 
     return measure, phantom(range(16, 24))
@@ -123,3 +122,44 @@ def test_constant_training_slices_give_finite_features():
     space.fit(np.full((20, 16, 16, 1), -1.0, np.float32))
     found = space(np.random.default_rng(0).uniform(-1, 1, (5, 16, 16, 1)).astype(np.float32))
     assert np.isfinite(found).all() and np.abs(found).max() > 1
+
+
+class Counting(OfflineFeatures):
+    """Counts the slices that vectors are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = 0
+
+    def __call__(self, images):
+        self.made += len(images)
+        return super().__call__(images)
+
+
+def noise(seed):
+    return np.random.default_rng(seed).uniform(-1, 1, (20, 16, 16, 1)).astype(np.float32)
+
+
+def test_a_vector_is_made_once_and_is_the_spaces_own():
+    """A report with a large network would take several times as long, or show other figures than the network's."""
+    own, counting = OfflineFeatures(), Counting()
+    space = RememberedFeatures(counting)
+    for one in (own, space):
+        one.fit(noise(0))
+    assert (space.name, space.identity, space.dimension) == (own.name, own.identity, own.dimension)
+    counting.made = 0
+    mixed = np.concatenate([noise(1)[::-1], noise(1), noise(2)])
+    assert np.allclose(space(mixed), own(mixed), atol=1e-6)
+    assert np.array_equal(space(noise(1)), space(mixed)[20:40])
+    assert counting.made == 40
+
+
+def test_what_was_made_before_a_fit_is_forgotten():
+    """Vectors of two feature spaces would be compared."""
+    space = RememberedFeatures(OfflineFeatures())
+    space.fit(noise(0))
+    before = space(noise(1))
+    space.fit(noise(3))
+    own = OfflineFeatures()
+    own.fit(noise(3))
+    assert np.allclose(space(noise(1)), own(noise(1)), atol=1e-6) and not np.allclose(space(noise(1)), before)

@@ -1,4 +1,4 @@
-"""Nearest training image after registration: shift, a little scale, and brightness and contrast of each channel."""
+"""Search spaces that register: images by shift, scale and intensities, label maps by shift and scale."""
 
 import math
 
@@ -6,27 +6,44 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from synthmed.evaluation.memorisation.candidates import nearest_groups
-from synthmed.evaluation.memorisation.spaces import Nearest, Slices
+from synthmed.data.schema import IGNORE
+from synthmed.evaluation.memorisation.search import (
+    Floats,
+    Nearest,
+    SliceReader,
+    Whole,
+    distances_to_candidates,
+    nearest_groups,
+)
 
-LONGEST = 64
+LONGEST_IMAGE = 64
 """Pixels along the longer side at which slices are compared; larger ones are averaged down."""
-CELLS = 10
+IMAGE_CELLS = 10
 """Cells along the longer side of the coarse grid by which candidates are found."""
 STRIDES = 3
 """Shifts of the coarse grid to one of its cells."""
 COARSE_SCALES = (0.92, 1.0, 1.08)
 FINE_STEPS = (-0.04, 0.0, 0.04)
 """Scales tried: each coarse one, then these around the one that fitted best."""
-PATIENTS = 4
+IMAGE_PATIENTS = 4
 """Patients whose most similar slices are compared at full resolution."""
-SOFTENING = 0.005
+IMAGE_SOFTENING = 0.005
 """Distance between two slices that differ by noise and interpolation alone."""
 FLAT = 0.02
 """Standard deviation, of a range of 2, below which a slice shows nothing."""
+LONGEST_MASK = 96
+"""Pixels along the longer side at which label maps are compared; of larger ones every second counts, or every third."""
+MASK_CELLS = 16
+MASK_SCALES = (0.9, 0.95, 1.0, 1.05, 1.1)
+MASK_SHIFTS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+"""Shifts tried around the one that brings the centres together, in pixels."""
+MASK_PATIENTS = 6
+SMALLEST = 40
+"""Pixels of foreground below which a label map has no shape that could be recognised."""
+MASK_SOFTENING = 2
+"""Pixels, as a share of the foreground: shapes of few pixels coincide by chance."""
 _BLOCK = 64
-
-Floats = NDArray[np.float32]
+Labels = NDArray[np.uint8]
 
 
 class ImageSpace:
@@ -50,13 +67,13 @@ class ImageSpace:
     )
 
     def __init__(self, size: tuple[int, int]):
-        shrink = max(1, math.ceil(max(size) / LONGEST))
+        shrink = max(1, math.ceil(max(size) / LONGEST_IMAGE))
         fine = tuple(max(1, side // shrink) for side in size)
         self._down = [_averaging(side, count) @ _smoothing(side) for side, count in zip(size, fine, strict=True)]
         self._fine = fine
         self._margin = [max(1, side // 8) for side in fine]
         # The middle in cells, and the whole slice in overlapping cells, STRIDES to the length of one.
-        cells = max(1.0, max(fine) / CELLS)
+        cells = max(1.0, max(fine) / IMAGE_CELLS)
         self._inner = [
             max(1, round((side - 2 * margin) / cells)) for side, margin in zip(fine, self._margin, strict=True)
         ]
@@ -67,27 +84,25 @@ class ImageSpace:
             (len(cells) - 1 - STRIDES * (inner - 1)) for cells, inner in zip(self._cells, self._inner, strict=True)
         ]
 
-    def nearest(self, queries: Slices, references: Slices, *, leave_own_out: bool = False) -> Nearest:
-        """Find the nearest reference slice of each query; see `Space.nearest`."""
-        count = len(queries)
-        prepared = np.concatenate([self._prepared(queries, block) for block in _blocks(count)])
+    def nearest(self, queries: SliceReader, references: SliceReader, *, leave_own_out: bool = False) -> Nearest:
+        """Find the nearest reference slice of each query; see `SearchSpace.nearest`."""
+        blocks = queries.blocks(_BLOCK)
+        prepared = np.concatenate([self._prepared(queries, block) for block in blocks])
         index, scale = nearest_groups(
             np.stack([self._coarse_query(prepared, scale) for scale in COARSE_SCALES], axis=1),
             lambda numbers: self._coarse_references(self._prepared(references, numbers)),
             references.patient,
-            keep=PATIENTS,
+            most=IMAGE_PATIENTS,
             own=queries.patient if leave_own_out else None,
         )
         flat = np.array([image.std(axis=(0, 1)).max() < FLAT for image in prepared])
         index[flat] = -1
         index, scale = _with_neighbours(index, scale, references.patient)
-        distance = np.full(index.shape, np.inf)
-        for block in _blocks(count):
-            distance[block] = self._fine_distances(prepared[block], references, index[block], scale[block])
-        return Nearest.of_candidates(index, distance, references.patient, SOFTENING)
+        parts = [self._distances(prepared[block], references, index[block], scale[block]) for block in blocks]
+        return Nearest.of_candidates(index, np.concatenate(parts), references.patient, IMAGE_SOFTENING)
 
-    def _prepared(self, slices: Slices, numbers: NDArray[np.int64]) -> Floats:
-        """Return smoothed slices `[n, C, h, w]` of at most `LONGEST` pixels."""
+    def _prepared(self, slices: SliceReader, numbers: NDArray[np.int64]) -> Floats:
+        """Return smoothed slices `[n, C, h, w]` of at most `LONGEST_IMAGE` pixels."""
         images = np.moveaxis(slices.read(numbers), -1, 1).astype(np.float32)
         return self._down[0] @ images @ self._down[1].T
 
@@ -109,29 +124,26 @@ class ImageSpace:
         windows = np.moveaxis(windows, 1, 3).reshape(len(images), -1, images.shape[1], *self._inner)
         return _unit(windows).reshape(*windows.shape[:2], -1)
 
-    def _fine_distances(
-        self, images: Floats, references: Slices, index: NDArray[np.int64], scale: NDArray[np.int64]
+    def _distances(
+        self, images: Floats, references: SliceReader, index: NDArray[np.int64], scale: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return the distance of each image to each of its candidates `[n, k]`."""
-        distance = np.full(index.shape, np.inf)
-        rows, places = np.nonzero(index >= 0)
-        if not len(rows):
-            return distance
-        numbers, back = np.unique(index[rows, places], return_inverse=True)
-        images_of = self._prepared(references, numbers)
-        window = [side - 2 * margin for side, margin in zip(self._fine, self._margin, strict=True)]
-        spectra = fft.rfft2(images_of, workers=-1)[back]
-        deviations = _window_deviations(images_of, window)[back]
-        chosen = scale[rows, places]
-        best = np.full(len(rows), -1.0)
-        for number, middle in enumerate(COARSE_SCALES):
-            mine = chosen == number
-            for step in FINE_STEPS if mine.any() else ():
-                templates = self._templates(images, middle + step)[rows[mine]]
-                found = _correlation(templates, spectra[mine], deviations[mine], self._fine)
-                best[mine] = np.maximum(best[mine], found)
-        distance[rows, places] = np.maximum(1.0 - best, 0.0)
-        return distance
+
+        def measure(rows: Whole, places: Whole, numbers: Whole, which: Whole) -> NDArray[np.float64]:
+            found = self._prepared(references, numbers)
+            window = [side - 2 * margin for side, margin in zip(self._fine, self._margin, strict=True)]
+            spectra = fft.rfft2(found, workers=-1)[which]
+            deviations = _window_deviations(found, window)[which]
+            best = np.full(len(rows), -1.0)
+            for number, middle in enumerate(COARSE_SCALES):
+                mine = scale[rows, places] == number
+                for step in FINE_STEPS if mine.any() else ():
+                    templates = self._templates(images, middle + step)[rows[mine]]
+                    correlation = _correlation(templates, spectra[mine], deviations[mine], self._fine)
+                    best[mine] = np.maximum(best[mine], correlation)
+            return np.maximum(1.0 - best, 0.0)
+
+        return distances_to_candidates(index, measure)
 
     def _templates(self, images: Floats, scale: float) -> Floats:
         """Return the middle of images at a scale, each channel with mean 0 and norm 1, `[n, C, h, w]`."""
@@ -183,13 +195,17 @@ def _unit(windows: np.ndarray) -> Floats:
     return np.where(flat, 0.0, centred / np.where(flat, 1.0, norms)).astype(np.float32)
 
 
+def _cell_averages(starts: np.ndarray, ends: np.ndarray, side: int) -> Floats:
+    """Return `[cells, side]`: averages over cells with these ends in pixels, which may lie within a pixel."""
+    pixels = np.arange(side)
+    shares = np.maximum(np.minimum(ends[:, None], pixels + 1) - np.maximum(starts[:, None], pixels), 0.0)
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def _averaging(side: int, count: int) -> Floats:
     """Return `[count, side]`: averages over equal parts of a side."""
     edges = np.linspace(0, side, count + 1)
-    pixels = np.arange(side)
-    shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    shares = np.maximum(shared, 0.0)
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return _cell_averages(edges[:-1], edges[1:], side)
 
 
 def _strided(side: int, margin: int, inner: int) -> Floats:
@@ -198,10 +214,7 @@ def _strided(side: int, margin: int, inner: int) -> Floats:
     steps = int(margin / (length / STRIDES))
     first = margin - steps * length / STRIDES
     places = first + length / STRIDES * np.arange(2 * steps + STRIDES * (inner - 1) + 1)
-    pixels = np.arange(side)
-    shared = np.minimum(places[:, None] + length, pixels + 1) - np.maximum(places[:, None], pixels)
-    shares = np.maximum(shared, 0.0)
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return _cell_averages(places, places + length, side)
 
 
 def _smoothing(side: int) -> Floats:
@@ -229,5 +242,97 @@ def _with_neighbours(
     return np.concatenate([index, *added], axis=1), np.concatenate([scale, scale[:, :2], scale[:, :2]], axis=1)
 
 
-def _blocks(count: int) -> list[NDArray[np.int64]]:
-    return [np.arange(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK)]
+class MaskSpace:
+    """Label maps with foreground, registered by shift and scale; the distance is 1 - Dice of all classes together.
+
+    Each map is shifted so that the centre of its foreground lies in the middle; scales of 0.9 to 1.1 are tried.
+
+    Args:
+        size: Rows and columns of a slice.
+        classes: Number of classes, background included.
+    """
+
+    name = "masks"
+    typical_is_near = True
+    label = "Label maps, registered"
+    definition = (
+        "1 - Dice of all foreground classes together (twice the pixels that agree over the foreground of both), after "
+        "the shift and the scale (0.9 to 1.1) that fit best; maps with hardly any foreground are left out"
+    )
+
+    def __init__(self, size: tuple[int, int], classes: int):
+        self._step = max(1, math.ceil(max(size) / LONGEST_MASK))
+        self._size = tuple(math.ceil(side / self._step) for side in size)
+        self._classes = classes
+        self._pool = [_pooling(side, max(1, round(max(self._size) / MASK_CELLS))) for side in self._size]
+
+    def nearest(self, queries: SliceReader, references: SliceReader, *, leave_own_out: bool = False) -> Nearest:
+        """Find the nearest reference map of each query; see `SearchSpace.nearest`."""
+        blocks = queries.blocks(_BLOCK)
+        scaled = [np.concatenate([self._centred(queries, block, scale) for block in blocks]) for scale in MASK_SCALES]
+        index, _ = nearest_groups(
+            np.stack([self._vectors(maps) for maps in scaled], axis=1),
+            lambda numbers: self._vectors(self._centred(references, numbers))[:, None],
+            references.patient,
+            most=MASK_PATIENTS,
+            own=queries.patient if leave_own_out else None,
+        )
+        area = (scaled[MASK_SCALES.index(1.0)] > 0).sum(axis=(1, 2))
+        index[area < SMALLEST] = -1
+        parts = [self._distances([maps[block] for maps in scaled], references, index[block]) for block in blocks]
+        softening = MASK_SOFTENING / np.maximum(area, 1)
+        return Nearest.of_candidates(index, np.concatenate(parts), references.patient, softening)
+
+    def _centred(self, slices: SliceReader, numbers: NDArray[np.int64], scale: float = 1.0) -> Labels:
+        """Return label maps `[n, h, w]` with the centre of their foreground in the middle, shrunk by a scale."""
+        labels = slices.read(numbers)[:, :: self._step, :: self._step]
+        labels = np.where((labels >= self._classes) | (labels == IGNORE), 0, labels).astype(np.uint8)
+        return np.stack([_recentred(label, scale) for label in labels])
+
+    def _vectors(self, labels: Labels) -> Floats:
+        """Return how much of each cell each class takes, as unit vectors `[n, features]`; 0 without foreground."""
+        rows, columns = self._pool
+        maps = [rows @ (labels == index).astype(np.float32) @ columns.T for index in range(1, self._classes)]
+        vectors = np.stack(maps, axis=1).reshape(len(labels), -1) if maps else np.zeros((len(labels), 1), "f4")
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+    def _distances(
+        self, scaled: list[Labels], references: SliceReader, index: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        def measure(rows: Whole, places: Whole, numbers: Whole, which: Whole) -> NDArray[np.float64]:
+            found = self._centred(references, numbers)[which]
+            best = np.zeros(len(rows))
+            for maps in scaled:
+                own = maps[rows]
+                total = (own > 0).sum(axis=(1, 2)) + (found > 0).sum(axis=(1, 2))
+                for shift in MASK_SHIFTS:
+                    moved = np.roll(found, shift, axis=(1, 2))
+                    agreed = ((own == moved) & (own > 0)).sum(axis=(1, 2))
+                    best = np.maximum(best, 2.0 * agreed / np.maximum(total, 1))
+            return 1.0 - best
+
+        return distances_to_candidates(index, measure)
+
+
+def _recentred(label: Labels, scale: float) -> Labels:
+    """Return a map whose foreground's centre lies in the middle: nearest neighbour, 0 beyond the border."""
+    foreground = label > 0
+    if not foreground.any():
+        return label
+    places = []
+    for axis, side in enumerate(label.shape):
+        counts = foreground.sum(axis=1 - axis)
+        centre = float(counts @ np.arange(side)) / counts.sum()
+        # Rounded, so that a shifted copy is the same map to the pixel at scale 1.
+        places.append(np.rint((np.arange(side) - side // 2) * scale + math.floor(centre + 0.5)).astype(int))
+    rows, columns = places
+    inside = ((rows >= 0) & (rows < label.shape[0]))[:, None] & ((columns >= 0) & (columns < label.shape[1]))
+    taken = label[np.clip(rows, 0, label.shape[0] - 1)[:, None], np.clip(columns, 0, label.shape[1] - 1)]
+    return np.where(inside, taken, 0).astype(np.uint8)
+
+
+def _pooling(side: int, cell: int) -> Floats:
+    """Return `[cells, side]`: averages over cells, the last one perhaps shorter."""
+    member = np.arange(side) // cell == np.arange(math.ceil(side / cell))[:, None]
+    return (member / member.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -5,17 +5,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from synthmed.evaluation.frechet import frechet_distance, frechet_estimate
-from synthmed.evaluation.kid import kernel_distance
-from synthmed.evaluation.manifold import manifold_figures
-from synthmed.evaluation.neighbours import neighbour_radii, squared_distances
+from synthmed.errors import UserError
+from synthmed.evaluation.metrics import (
+    SCALE_WEIGHTS,
+    density_coverage,
+    frechet_distance,
+    frechet_estimate,
+    kid,
+    kid_estimate,
+    manifold_estimates,
+    ms_ssim,
+    ms_ssim_estimate,
+    precision_recall,
+    scales_for,
+)
 from synthmed.evaluation.resampling import Units
 
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def slices(seed, count=40, size=(32, 32), channels=1):
+    rough = np.random.default_rng(seed).standard_normal((count, *size, channels))
+    return (1.5 * gaussian_filter(rough, (0, 1.5, 1.5, 0))).astype(np.float32).clip(-1, 1)
+
+
+def cases(images):
+    return Units.of_cases(len(images), seed=0)
 
 
 def units(drawn, real):
@@ -50,13 +70,13 @@ def test_frechet_interval_holds_the_value_and_resamples_agree_with_repeated_slic
     found = frechet_estimate(drawn, real, **units(drawn, real))
     assert found.value == frechet_distance(drawn, real)
     assert found.low < found.value < found.high
-    from synthmed.evaluation.frechet import _distances, _resampled_moments
+    from synthmed.evaluation.metrics import _frechet_distances, _resampled_moments
 
     each = Units.of_patients(np.arange(count))
     weights = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=3).astype(float)
     plain = Units.of_patients(np.arange(count + 3))
     ones = _resampled_moments(real.astype(float), plain, np.ones((3, count + 3)))
-    pairs = _distances(_resampled_moments(drawn.astype(float), each, weights), ones)
+    pairs = _frechet_distances(_resampled_moments(drawn.astype(float), each, weights), ones)
     for one, row in zip(pairs, weights, strict=True):
         assert one == pytest.approx(frechet_distance(np.repeat(drawn, row.astype(int), axis=0), real), rel=1e-5)
 
@@ -68,12 +88,14 @@ def test_kernel_distance_is_the_formula_over_all_pairs():
         (a.astype(float) @ b.T / 5 + 1) ** 3 for a, b in ((drawn, drawn), (real, real), (drawn, real))
     )
     expected = (among.sum() - np.trace(among)) / (31 * 30) + (other.sum() - np.trace(other)) / (23 * 22)
-    found = kernel_distance(drawn, real, **units(drawn, real))
+    found = kid_estimate(drawn, real, **units(drawn, real))
     assert found.value == pytest.approx(expected - 2 * between.mean(), rel=1e-4)
     assert found.low < found.value < found.high
     grouped = Units.of_patients(np.arange(23) % 4)
-    same = kernel_distance(drawn, real, drawn_units=Units.of_cases(31, seed=1), real_units=grouped)
-    assert same.value == pytest.approx(found.value, rel=1e-4)
+    same = kid_estimate(drawn, real, drawn_units=Units.of_cases(31, seed=1), real_units=grouped)
+    assert same.value == pytest.approx(found.value, rel=1e-4) and kid(drawn, real) == pytest.approx(
+        found.value, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
@@ -81,8 +103,8 @@ def test_doubling_the_slices_moves_the_kernel_distance_within_its_interval(shift
     """Figures of a small and of a large set could not be compared."""
     for seed in range(5):
         drawn, real = shift + normal(seed, 1200, 16), normal(100 + seed, 1200, 16)
-        small = kernel_distance(drawn[:600], real[:600], **units(drawn[:600], real[:600]))
-        large = kernel_distance(drawn, real, **units(drawn, real))
+        small = kid_estimate(drawn[:600], real[:600], **units(drawn[:600], real[:600]))
+        large = kid_estimate(drawn, real, **units(drawn, real))
         assert small.low <= large.value <= small.high
         assert large.high - large.low < small.high - small.low
 
@@ -110,16 +132,26 @@ def test_manifold_figures_are_those_of_whole_matrices(count, other, dimension, s
     """Blocks or units would lose neighbours, and figures would not be those of the literature."""
     drawn, real = normal(seed, count, dimension), shift + normal(seed + 1, other, dimension)
     groups = Units.of_patients(np.random.default_rng(seed).integers(0, 4, other))
-    found = manifold_figures(drawn, real, drawn_units=Units.of_cases(count, seed=0), real_units=groups)
+    found = manifold_estimates(drawn, real, drawn_units=Units.of_cases(count, seed=0), real_units=groups)
     for name, expected in brute_force(drawn, real).items():
-        estimate = getattr(found, name)
+        estimate = found[name]
         assert estimate.value == pytest.approx(expected, abs=1e-9), name
         assert estimate.low <= estimate.value <= estimate.high
+    plain = (*precision_recall(drawn, real), *density_coverage(drawn, real))
+    assert plain == pytest.approx([found[name].value for name in ("precision", "recall", "density", "coverage")])
+
+
+@pytest.mark.parametrize("measure", [kid, precision_recall, density_coverage])
+@pytest.mark.parametrize("shape", [(1, 3), (9, 4), (9,)])
+def test_features_that_do_not_fit_are_refused_with_their_shapes(measure, shape):
+    """Who calls these from a notebook would get an error from the depths of NumPy, or a figure of nothing."""
+    with pytest.raises(UserError, match=r"\(9, 3\)"):
+        measure(np.zeros(shape), np.zeros((9, 3)))
 
 
 def figures(drawn, real):
-    found = manifold_figures(drawn, real, **units(drawn, real))
-    return [getattr(found, name).value for name in ("precision", "recall", "density", "coverage")]
+    found = manifold_estimates(drawn, real, **units(drawn, real))
+    return [found[name].value for name in ("precision", "recall", "density", "coverage")]
 
 
 def test_manifold_figures_of_distributions_with_known_answers():
@@ -150,13 +182,38 @@ def test_equal_slices_do_not_break_neighbours():
     assert np.isfinite(figures(flat, flat)).all() and np.isfinite(figures(flat, real)).all()
     assert figures(flat, flat)[0] == 1
     assert frechet_distance(flat, flat) == 0
-    assert kernel_distance(flat, flat, **units(flat, flat)).value == pytest.approx(0, abs=1e-6)
+    assert kid_estimate(flat, flat, **units(flat, flat)).value == pytest.approx(0, abs=1e-6)
 
 
-def test_neighbours_in_blocks_are_those_of_a_matrix(monkeypatch):
-    """Neighbours across blocks would be lost."""
-    monkeypatch.setattr("synthmed.evaluation.neighbours.BLOCK", 7)
-    points = normal(0, 40, 6)
-    expected = np.sort(cdist(points, points), axis=1)[:, [1, 4]].T ** 2
-    assert neighbour_radii(points, (1, 4)) == pytest.approx(expected, rel=1e-4)
-    assert (np.diag(squared_distances(points, points, slack=True)) == 0).all()
+@pytest.mark.parametrize(("size", "scales"), [((16, 16), 1), ((32, 48), 2), ((70, 50), 3), ((176, 192), 5)])
+def test_ms_ssim_is_that_of_tensorflow(size, scales):
+    """Similarities could not be compared with those of papers."""
+    import tensorflow as tf
+
+    first = slices(0, 4, size, 2)
+    second = (first + 0.3 * slices(1, 4, size, 2)).clip(-1, 1)
+    assert scales_for(size) == scales
+    weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
+    reference = tf.image.ssim_multiscale(first + 1, second + 1, 2.0, power_factors=weights.tolist()).numpy()
+    # TensorFlow has no switch for the range's origin: the mean's term sees intensities as they are given.
+    assert ms_ssim(first + 1, second + 1) == pytest.approx(reference, abs=2e-4)
+    assert ms_ssim(first, first) == pytest.approx(1)
+
+
+def test_collapsed_samples_are_alike_and_constant_or_tiny_ones_do_no_harm():
+    """A generator that draws one image again and again would pass."""
+    real = slices(0, 60)
+    usual = ms_ssim_estimate(real, cases(real))
+    assert usual.low < usual.value < usual.high < 0.6
+    same = np.repeat(real[:1], 60, axis=0) + 0.01 * slices(1, 60)
+    assert ms_ssim_estimate(same, cases(same)).value > 0.95
+    assert ms_ssim_estimate(np.zeros_like(real), cases(real)).value == pytest.approx(1)
+    assert np.isfinite(ms_ssim(real[:2, :7, :5], real[2:4, :7, :5])).all()
+
+
+def test_pairs_are_of_different_patients():
+    """Neighbouring slices of a patient are alike by nature, and would make the real baseline too high."""
+    real = np.repeat(slices(0, 12), 10, axis=0)
+    patients = Units.of_patients(np.repeat(np.arange(12), 10))
+    assert ms_ssim_estimate(real, patients).value < 0.6
+    assert ms_ssim_estimate(real, Units.of_patients(["a"] * 120)) is None

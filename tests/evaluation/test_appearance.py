@@ -6,12 +6,18 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from synthmed.evaluation import wasserstein
-from synthmed.evaluation.histograms import BINS, EDGES, histogram_figures, intensity_counts
-from synthmed.evaluation.ms_ssim import WEIGHTS, ms_ssim, pair_similarity, scales_for
+from synthmed.evaluation import appearance
+from synthmed.evaluation.appearance import (
+    INTENSITY_BINS,
+    INTENSITY_EDGES,
+    PatchDistance,
+    band_frequencies,
+    histogram_figures,
+    intensity_counts,
+    radial_power,
+    spectrum_figures,
+)
 from synthmed.evaluation.resampling import Units
-from synthmed.evaluation.spectrum import band_frequencies, radial_power, spectrum_figures
-from synthmed.evaluation.wasserstein import PatchDistance
 
 
 def slices(seed, count=40, size=(32, 32), channels=1, smooth=1.5):
@@ -33,8 +39,8 @@ def test_patch_distance_is_that_of_scipy_on_the_same_projections(monkeypatch):
     """Counting in bins would give another distance."""
     first, second = slices(0, 60), slices(1, 60, smooth=1.2)
     measure, kept = PatchDistance(first), []
-    plain = wasserstein._patches
-    monkeypatch.setattr(wasserstein, "_patches", lambda band, random: kept.append(plain(band, random)) or kept[-1])
+    plain = appearance._patches
+    monkeypatch.setattr(appearance, "_patches", lambda band, random: kept.append(plain(band, random)) or kept[-1])
     found = measure.distances(
         *(measure.counts(one, Units.of_patients(["all"] * 60)) for one in (first, second)),
         first_units=Units.of_patients(["all"] * 60),
@@ -106,14 +112,16 @@ def test_histogram_distances_are_those_of_scipy():
     first, second = slices(0, 30, channels=2), 0.8 * slices(1, 30, channels=2) + 0.1
     counts = [intensity_counts(one, cases(one)) for one in (first, second)]
     found = histogram_figures(*counts, drawn_units=cases(first), real_units=cases(second))
-    middles = (EDGES[1:] + EDGES[:-1]) / 2
+    middles = (INTENSITY_EDGES[1:] + INTENSITY_EDGES[:-1]) / 2
     for channel in range(2):
-        one, two = (np.histogram(images[..., channel].clip(-1, 0.9999), EDGES)[0] for images in (first, second))
+        one, two = (
+            np.histogram(images[..., channel].clip(-1, 0.9999), INTENSITY_EDGES)[0] for images in (first, second)
+        )
         assert counts[0].sum(axis=0)[channel] == pytest.approx(one, abs=3)
         expected = wasserstein_distance(middles, middles, one, two)
         assert found[channel].wasserstein.value == pytest.approx(expected, rel=1e-2)
         assert found[channel].wasserstein.value == pytest.approx(
-            wasserstein_distance(first[..., channel].ravel(), second[..., channel].ravel()), abs=4 / BINS / 2
+            wasserstein_distance(first[..., channel].ravel(), second[..., channel].ravel()), abs=4 / INTENSITY_BINS / 2
         )
         assert found[channel].divergence.value == pytest.approx(jensenshannon(one, two, base=2) ** 2, rel=1e-2)
 
@@ -124,37 +132,3 @@ def test_disjoint_histograms_are_one_bit_apart():
     counts = [intensity_counts(one, cases(one)) for one in (dark, light)]
     found = histogram_figures(*counts, drawn_units=cases(dark), real_units=cases(light))[0]
     assert found.divergence.value == pytest.approx(1) and found.wasserstein.value == pytest.approx(2, abs=0.01)
-
-
-@pytest.mark.parametrize(("size", "scales"), [((16, 16), 1), ((32, 48), 2), ((70, 50), 3), ((176, 192), 5)])
-def test_ms_ssim_is_that_of_tensorflow(size, scales):
-    """Similarities could not be compared with those of papers."""
-    import tensorflow as tf
-
-    first = slices(0, 4, size, 2)
-    second = (first + 0.3 * slices(1, 4, size, 2)).clip(-1, 1)
-    assert scales_for(size) == scales
-    weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
-    reference = tf.image.ssim_multiscale(first + 1, second + 1, 2.0, power_factors=weights.tolist()).numpy()
-    # TensorFlow has no switch for the range's origin: the mean's term sees intensities as they are given.
-    assert ms_ssim(first + 1, second + 1) == pytest.approx(reference, abs=2e-4)
-    assert ms_ssim(first, first) == pytest.approx(1)
-
-
-def test_collapsed_samples_are_alike_and_constant_or_tiny_ones_do_no_harm():
-    """A generator that draws one image again and again would pass."""
-    real = slices(0, 60)
-    usual = pair_similarity(real, cases(real))
-    assert usual.low < usual.value < usual.high < 0.6
-    same = np.repeat(real[:1], 60, axis=0) + 0.01 * slices(1, 60)
-    assert pair_similarity(same, cases(same)).value > 0.95
-    assert pair_similarity(np.zeros_like(real), cases(real)).value == pytest.approx(1)
-    assert np.isfinite(ms_ssim(real[:2, :7, :5], real[2:4, :7, :5])).all()
-
-
-def test_pairs_are_of_different_patients():
-    """Neighbouring slices of a patient are alike by nature, and would make the floor too high."""
-    real = np.repeat(slices(0, 12), 10, axis=0)
-    patients = Units.of_patients(np.repeat(np.arange(12), 10))
-    assert pair_similarity(real, patients).value < 0.6
-    assert pair_similarity(real, Units.of_patients(["a"] * 120)) is None

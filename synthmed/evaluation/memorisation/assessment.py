@@ -1,28 +1,132 @@
-"""One space's findings: thresholds from unseen patients, which samples are near, which are copies, the figures."""
+"""From distances to findings: how near slices of patients who were never seen come to the training slices.
+
+Two things are calibrated: the distance to the nearest training slice, and the same as a share of the distance to the
+nearest slice of any other training patient (Lowe 2004, IJCV 60, 91, for matching; for memorised images Carlini et al.
+2023, arXiv:2301.13188, have a like ratio). The ratio is what finds copies. Smooth slices and small structures lie near
+to training slices of every patient, so their ratio is about 1; a copy, even a noisy one, lies near to one alone.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from scipy.stats import beta
 
-from synthmed.evaluation.figures import Estimate, Figure
-from synthmed.evaluation.memorisation.calibration import (
-    NEAR_SHARE,
-    Expected,
-    Thresholds,
-    expected_share,
-    share_interval,
-)
-from synthmed.evaluation.memorisation.spaces import Nearest, Slices, Space
+from synthmed.evaluation.memorisation.search import Nearest, SearchSpace, SliceReader
 from synthmed.evaluation.resampling import Units, median
+from synthmed.evaluation.result import Estimate, Figure, Record
 
+NEAR_SHARE = 0.01
+"""Share of real slices of unseen patients that count as near."""
+COPY_FACTOR = 0.5
+"""A sample is a copy where its ratio is below this share of the ratio that makes a slice near."""
+COPY_FACTOR_OF_DISTANCE = 0.25
+"""The same of the distance, where there is one training patient and so no ratio."""
+RESAMPLES = 2000
+Flags = NDArray[np.bool_]
 FEWEST_PATIENTS = 5
 FEWEST_SLICES = 100
 """With fewer held-out patients or slices the training patients, each searched among the others, are asked as well."""
 _INFINITE = 1e9
 
 
-class Finding(BaseModel):
+@dataclass(frozen=True)
+class Thresholds:
+    """Below which values a slice is near, and a copy.
+
+    Attributes:
+        distance: Distance below which a slice is near; 0 where the distance alone tells nothing.
+        far: Distance above which half of `NEAR_SHARE` of the slices lie.
+        ratio: Ratio below which a slice is near; None where there is no second training patient.
+        copy_ratio: Ratio below which a slice is a copy.
+        copy_distance: Distance below which a slice is a copy where there is no ratio.
+    """
+
+    distance: float
+    far: float
+    ratio: float | None
+    copy_ratio: float | None
+    copy_distance: float | None
+
+    @classmethod
+    def of(cls, real: Nearest, *, by_distance: bool = True) -> "Thresholds":
+        """Fit on slices of patients who were never seen.
+
+        Args:
+            real: What was found for their slices.
+            by_distance: Whether the distance alone calls a slice near; each of the two values then calls half of
+                `NEAR_SHARE` so. Where there is no ratio it always does.
+        """
+        distances = real.distance[~real.empty]
+        far = float(np.quantile(distances, 1 - NEAR_SHARE / 2)) if len(distances) else np.inf
+        ratios = real.ratio
+        ratios = ratios[np.isfinite(ratios)]
+        if not len(ratios):
+            distance = float(np.quantile(distances, NEAR_SHARE)) if len(distances) else 0.0
+            return cls(distance, far, None, None, COPY_FACTOR_OF_DISTANCE * distance)
+        part = NEAR_SHARE / 2 if by_distance else NEAR_SHARE
+        ratio = float(np.quantile(ratios, part))
+        return cls(float(np.quantile(distances, part)) if by_distance else 0.0, far, ratio, COPY_FACTOR * ratio, None)
+
+    def near(self, found: Nearest) -> Flags:
+        """Return which slices are nearer than unseen patients' usually are, bool `[n]`."""
+        near = found.distance < self.distance
+        return near if self.ratio is None else near | (found.ratio < self.ratio)
+
+    def copies(self, found: Nearest) -> Flags:
+        """Return which slices are nearer by far than any unseen patient's, bool `[n]`."""
+        if self.copy_ratio is None:
+            return found.distance < (self.copy_distance or 0.0)
+        return found.ratio < self.copy_ratio
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Which share of an unseen patient's slices is near, by thresholds that were fitted without that patient.
+
+    Attributes:
+        share: The share.
+        low: Lower end of its 95 % interval, by resampling patients.
+        high: Upper end; at least twice `NEAR_SHARE`.
+    """
+
+    share: float
+    low: float
+    high: float
+
+
+def expected_share(real: Nearest, patient: NDArray[np.int64], *, seed: int, by_distance: bool = True) -> Expected:
+    """Return what share of near slices unseen patients have, each compared with the others.
+
+    Args:
+        real: What was found for their slices.
+        patient: Of each slice, `[n]`.
+        seed: Of the bootstrap.
+        by_distance: See `Thresholds.of`.
+    """
+    patients = np.unique(patient)
+    counts = []
+    for one in patients:
+        own = patient == one
+        others = real.select(~own) if len(patients) > 1 else real
+        near = Thresholds.of(others, by_distance=by_distance).near(real.select(own))
+        counts.append((near.sum(), own.sum()))
+    table = np.array(counts, np.float64)
+    share = table[:, 0].sum() / table[:, 1].sum()
+    drawn = np.random.default_rng(seed).integers(0, len(table), (RESAMPLES, len(table)))
+    sums = table[drawn].sum(axis=1)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
+    return Expected(float(share), float(low), max(float(high), 2 * NEAR_SHARE))
+
+
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share by Clopper and Pearson (1934, Biometrika 26, 404)."""
+    low = beta.ppf(0.025, count, total - count + 1) if count else 0.0
+    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
+    return float(low), float(high)
+
+
+class Finding(Record):
     """What was found in one space.
 
     Attributes:
@@ -42,10 +146,10 @@ class Finding(BaseModel):
         expected: Share of near slices among unseen patients, with its interval.
         compared: How many samples show something.
         passed: Whether there is no sign of copies.
-        words: Why, in a sentence.
+        summary: Why, in a sentence.
     """
 
-    model_config = ConfigDict(frozen=True)
+    old_keys = {"words": "summary"}
 
     space: str
     label: str
@@ -63,18 +167,20 @@ class Finding(BaseModel):
     expected: Estimate
     compared: int
     passed: bool
-    words: str
+    summary: str
 
 
 @dataclass(frozen=True)
-class Judged:
+class Assessment:
     """A finding and its figures."""
 
     finding: Finding
     figures: tuple[Figure, ...]
 
 
-def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, seed: int = 0) -> Judged | None:
+def assess_copies(
+    space: SearchSpace, samples: SliceReader, training: SliceReader, held_out: SliceReader, *, seed: int = 0
+) -> Assessment | None:
     """Search samples and unseen patients among the training slices and compare the two.
 
     Args:
@@ -93,15 +199,14 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
         return None
     found = space.nearest(samples, training)
     thresholds = Thresholds.of(real, by_distance=not space.typical_is_near)
-    shown = ~real.empty
-    real = real.select(shown)
-    expected = expected_share(real, patient[shown], seed=seed, by_distance=not space.typical_is_near)
+    found_any = ~real.empty
+    real, patient = real.select(found_any), patient[found_any]
+    expected = expected_share(real, patient, seed=seed, by_distance=not space.typical_is_near)
     near, copies = (flag(found) for flag in (thresholds.near, thresholds.copies))
     near = near | copies
     compared = int((~found.empty).sum())
     low, high = share_interval(int(near.sum()), compared) if compared else (0.0, 0.0)
     many = low > expected.high
-    ratio = thresholds.ratio
     finding = Finding(
         space=space.name,
         label=space.label,
@@ -109,7 +214,7 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
         near_distance=thresholds.distance,
         usual_distance=float(np.median(real.distance)),
         far_distance=thresholds.far,
-        near_ratio=ratio,
+        near_ratio=thresholds.ratio,
         copy_below=(thresholds.copy_distance or 0.0) if thresholds.copy_ratio is None else thresholds.copy_ratio,
         nearest=found.index.tolist(),
         distance=_plain(found.distance),
@@ -119,20 +224,20 @@ def judge(space: Space, samples: Slices, training: Slices, held_out: Slices, *, 
         expected=Estimate(value=expected.share, low=expected.low, high=expected.high),
         compared=compared,
         passed=not (copies.any() or many),
-        words=_words(space, int(copies.sum()), int(near.sum()), compared, expected, low, many),
+        summary=_finding_summary(space, int(copies.sum()), int(near.sum()), compared, expected, low, many),
     )
-    medians = _medians(finding, found, real, (samples.patient, patient[shown]), seed)
-    return Judged(finding, (*_figures(finding, (low, high)), *medians))
+    medians = _medians(finding, found, real, (samples.patient, patient), seed)
+    return Assessment(finding, (*_figures(finding, (low, high)), *medians))
 
 
-def _unseen(space: Space, training: Slices, held_out: Slices) -> tuple[Nearest | None, np.ndarray]:
+def _unseen(space: SearchSpace, training: SliceReader, held_out: SliceReader) -> tuple[Nearest | None, np.ndarray]:
     """Return what is found for slices of patients whom the references do not hold, and their patients."""
     parts: list[tuple[Nearest, np.ndarray]] = []
     if len(held_out):
         parts.append((space.nearest(held_out, training), held_out.patient))
     patients = len(np.unique(held_out.patient))
-    shown = sum(int((~found.empty).sum()) for found, _ in parts)
-    if (patients < FEWEST_PATIENTS or shown < FEWEST_SLICES) and len(np.unique(training.patient)) > 1:
+    compared = sum(int((~found.empty).sum()) for found, _ in parts)
+    if (patients < FEWEST_PATIENTS or compared < FEWEST_SLICES) and len(np.unique(training.patient)) > 1:
         every = max(1, len(training) // 500)
         asked = training.take(np.arange(0, len(training), every))
         parts.append((space.nearest(asked, training, leave_own_out=True), asked.patient + 1 + patients))
@@ -142,7 +247,9 @@ def _unseen(space: Space, training: Slices, held_out: Slices) -> tuple[Nearest |
     return joined, np.concatenate([patient for _, patient in parts])
 
 
-def _words(space: Space, copies: int, near: int, compared: int, expected: Expected, low: float, many: bool) -> str:
+def _finding_summary(
+    space: SearchSpace, copies: int, near: int, compared: int, expected: Expected, low: float, many: bool
+) -> str:
     what = space.label.lower()
     if not compared:
         return f"{what}: no sample shows anything that could be compared"
@@ -155,10 +262,12 @@ def _words(space: Space, copies: int, near: int, compared: int, expected: Expect
     )
     share = f"{near / compared:.1%} of {compared} samples are {how} as {NEAR_SHARE:.0%} of real ones"
     if many:
-        return f"{what}: {share} of unseen patients are, at least {low:.1%} where up to {expected.high:.1%} is chance"
-    # A share above what is chance passes where the interval of so few samples reaches down to it.
+        return (
+            f"{what}: {share} of unseen patients are, at least {low:.1%} where chance gives up to {expected.high:.1%}"
+        )
+    # A share above what chance gives passes where the interval of so few samples reaches down to it.
     surely = f" (surely at least {low:.1%})" if near / compared > expected.high else ""
-    return f"{what}: no copy, and {share} of unseen patients are{surely}, where up to {expected.high:.1%} is chance"
+    return f"{what}: no copy, and {share} of unseen patients are{surely}, where chance gives up to {expected.high:.1%}"
 
 
 def _figures(finding: Finding, interval: tuple[float, float]) -> tuple[Figure, ...]:
@@ -170,7 +279,7 @@ def _figures(finding: Finding, interval: tuple[float, float]) -> tuple[Figure, .
             name=f"{finding.space}_copies",
             label=f"{finding.label}: copies",
             estimate=Estimate(value=float(sum(finding.copies))),
-            floor=Estimate(value=0.0),
+            real_baseline=Estimate(value=0.0),
             better="lower",
             unit="samples",
             definition=f"Samples that stand out: the distance to the nearest training slice, as a share of that to the "
@@ -183,11 +292,11 @@ def _figures(finding: Finding, interval: tuple[float, float]) -> tuple[Figure, .
             name=f"{finding.space}_share_near",
             label=f"{finding.label}: share that is near",
             estimate=Estimate(value=sum(finding.near) / finding.compared, low=interval[0], high=interval[1]),
-            floor=finding.expected,
+            real_baseline=finding.expected,
             better="lower",
             definition="Share of samples that are as near to a training slice, or as much nearer to it than to any "
-            "other patient's, as 1 % of unseen patients' slices are. Its floor is the share of such slices of each "
-            "unseen patient, by thresholds fitted on the others.",
+            "other patient's, as 1 % of unseen patients' slices are. The real baseline is the share of such slices of "
+            "each unseen patient, by thresholds fitted on the others.",
             space=finding.space,
             warning=warning,
         ),
@@ -198,7 +307,7 @@ def _medians(
     finding: Finding, found: Nearest, real: Nearest, owners: tuple[np.ndarray, np.ndarray], seed: int
 ) -> tuple[Figure, ...]:
     """Return the median distance and ratio of samples and of unseen patients, given which case or patient each is."""
-    words = {
+    quantities = {
         "distance": ("distance to the nearest training slice", finding.definition[0].upper() + finding.definition[1:]),
         "ratio": (
             "ratio to the nearest other patient",
@@ -208,18 +317,18 @@ def _medians(
         ),
     }
     figures = []
-    for name, (label, definition) in words.items():
-        own, floor = (
+    for name, (label, definition) in quantities.items():
+        own, real_baseline = (
             _median(getattr(one, name), owner, seed) for one, owner in zip((found, real), owners, strict=True)
         )
-        if own is not None and floor is not None:
+        if own is not None and real_baseline is not None:
             figures.append(
                 Figure(
                     name=f"{finding.space}_nearest_{name}",
                     label=f"{finding.label}: median {label}",
                     estimate=own,
-                    floor=floor,
-                    better="floor",
+                    real_baseline=real_baseline,
+                    better="real_baseline",
                     definition=f"{definition}.",
                     space=finding.space,
                 )
