@@ -64,7 +64,7 @@ def export_bundle(
         (folder / INFO_FILE).parent.mkdir(exist_ok=True)
         write_json(folder / INFO_FILE, info.model_dump(mode="json"))
         write_warmup(folder / WARMUP_FILE, model=name, signatures=signatures)
-        card = model_card(info, version=int(version.name))
+        card = model_card(info.model_copy(update={"options": bundle.info.options}), version=int(version.name))
         (folder / INFO_FILE.parent / CARD_FILE).write_text(card, encoding="utf-8")
     with atomic_file(to / name / CARD_FILE) as path:
         path.write_text(card, encoding="utf-8")

@@ -172,7 +172,7 @@ class RestApp:
             raise refuse_examples(match["verb"], document, find)
         servable = find()
         form, arrays = request_arrays(document, servable.dtypes(signature))
-        return reply(form, run_within(servable, signature, arrays, self.backend.limits))
+        return reply(form, run_within(servable, signature, arrays, call.ticket))
 
     def _get(self, match: re.Match[str], call: _Call) -> dict[str, Any]:
         if match["metadata"]:
