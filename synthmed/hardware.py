@@ -1,5 +1,6 @@
 """What this machine can do, read without importing TensorFlow."""
 
+import math
 import os
 from pathlib import Path
 from platform import machine
@@ -33,8 +34,49 @@ def has_bfloat16() -> bool:
 
 
 def core_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: by its affinity, and by the quota of its container."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _core_quota()
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+def _core_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' time the control group of this process may take, the least of it and those above.
+
+    Args:
+        root: Where Linux shows control groups, of version 2 or 1.
+
+    Returns:
+        The number; None without a quota, and on other systems.
+    """
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        own = top / group.lstrip("/")
+        # In a container the path may be that of the machine, of which only the root is there.
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(top) and (quota := _quota_of(folder)) is not None:
+                found.append(quota)
+    return min(found, default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{one}_us").read_text(encoding="ascii") for one in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError):
+        # "max" is no number, and no limit.
+        return None
 
 
 def thread_count() -> int:

@@ -6,6 +6,7 @@ from synthmed.serving.access import Access
 from synthmed.serving.accesslog import AccessLog
 from synthmed.serving.limits import Gate, Limits
 from synthmed.serving.manager import ModelManager
+from synthmed.serving.memory import limit_arenas
 from synthmed.serving.metrics import Metrics
 
 
@@ -23,6 +24,7 @@ class Backend:
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
+        limit_arenas()
         self.gate = Gate(self.limits)
         self.metrics = Metrics(self.manager, self.gate)
 

@@ -1,7 +1,7 @@
 """The model card that travels with an exported generator."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -44,8 +44,8 @@ A StyleGAN2 generator of synthetic medical slices: {draws}. Written by synthmed 
   intensity scale that bring images back to source units.{table}
 
 ## Training
-{kimg:g} kimg (thousands of real slices shown to the discriminator), non-saturating logistic loss with lazy R1 and path
-length regularisation; the weights are the exponential moving average of the generator's.
+{kimg:g} kimg (thousands of real slices shown to the discriminator), {loss}; the weights
+are the exponential moving average of the generator's.
 
 ## Beside real slices
 {evaluation}
@@ -64,6 +64,9 @@ with the bytes of arrays; `serving_default`, `mapping` and `synthesis` take late
 seed.
 
     synthmed generate --n 100 --model {name}
+
+A SavedModel is a program: whoever loads it runs what its author put into it, and that may read and write files. Load
+it from a place that you trust, and compare the hash above with its author's.
 
 To blend its slices with your own, prepare your data alike:
 
@@ -149,8 +152,27 @@ def _cut(templates: Sequence[Template]) -> tuple[str, tuple[float, float], str]:
     return AXIS_NAMES[world], (float(sizes[rows]), float(sizes[columns])), "" if unit == "unknown" else f" {unit}"
 
 
+def loss_words(options: dict[str, Any]) -> str:
+    """Return what a card says of the loss of a run, from its resolved options."""
+    losses = {"logistic": "non-saturating logistic loss", "relativistic": "relativistic pairing loss"}
+    loss = losses.get(options.get("loss", ""))
+    if loss is None:
+        return "the loss is not recorded"
+    parts = []
+    if options.get("r1_gamma"):
+        parts.append("lazy R1 and R2" if options["loss"] == "relativistic" else "lazy R1")
+    if options.get("path_weight"):
+        parts.append("path length regularisation")
+    return f"{loss} with {' and '.join(parts)}" if parts else f"{loss} without regularisation"
+
+
 def model_card(info: "BundleInfo", *, version: int) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown.
+
+    Args:
+        info: The generator with the options of its run.
+        version: Its number.
+    """
     count = len(info.training_patients)
     axis, (row, column), unit = _cut(info.templates)
     return _CARD.format(
@@ -171,6 +193,7 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         patients=f"{count} patient{'' if count == 1 else 's'}",
         licence=info.licence or "not stated",
         kimg=info.kimg,
+        loss=loss_words(info.options),
         audit=audit_words(info.audit),
         evaluation=evaluation_words(info.evaluation),
         table=_TABLE if info.attributes is not None else "",

@@ -61,7 +61,7 @@ def export_bundle(
         specs = [keras.InputSpec(dtype=kind, shape=shape, name=key) for key, (kind, shape) in signature.inputs.items()]
         archive.add_endpoint(signature.name, signature.function, input_signature=specs)
     with first_free_folder(_next_versions(to / name)) as version:
-        card = model_card(info, version=int(version.name))
+        card = model_card(info.model_copy(update={"options": bundle.info.options}), version=int(version.name))
         with atomic_folder(version) as folder:
             archive.write_out(str(folder), verbose=False)
             (folder / INFO_FILE).parent.mkdir(exist_ok=True)

@@ -1,6 +1,5 @@
 """What a server takes on at once: a bounded queue instead of memory that grows, and time limits."""
 
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -8,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from synthmed.hardware import core_count
+from synthmed.serving.memory import IdleTrimmer
 from synthmed.serving.status import Code, ServingError, invalid
 
 MIB = 2**20
@@ -15,7 +16,7 @@ _Answer = TypeVar("_Answer")
 
 
 def _default_workers() -> int:
-    return max(2, os.cpu_count() or 2)
+    return max(2, core_count())
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Limits:
     """Requests and answers that are in memory at once; while there are more, requests are refused."""
     answer_bytes: int = 64 * MIB
     """Size of one answer's arrays; where a signature tells it, it is checked before the model runs."""
+    items: int = 512
+    """Items that one request may ask of a generator."""
 
 
 class Gate:
@@ -50,6 +53,7 @@ class Gate:
         self._admitted: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._places = _Places(limits.workers)
+        self._trimmer = IdleTrimmer(lambda: not self.admitted)
 
     @property
     def admitted(self) -> int:
@@ -84,16 +88,22 @@ class Gate:
             self._check_room(protocol)
             self._admitted[protocol] += 1
 
-    def _hold(self, size: int, *, refuse: bool) -> None:
+    def _hold(self, size: int, *, beside: int) -> None:
         with self._lock:
-            if refuse and self.held and self.held + size > self.limits.held_bytes:
+            others = self.held - beside
+            if others and others + beside + size > self.limits.held_bytes:
                 raise _busy()
+            self.held += size
+
+    def _add(self, size: int) -> None:
+        with self._lock:
             self.held += size
 
     def _leave(self, protocol: str, *, admitted: bool, held: int) -> None:
         with self._lock:
             self._admitted[protocol] -= admitted
             self.held -= held
+        self._trimmer.worked()
 
     def _run(self, protocol: str, call: Callable[[], _Answer], seconds: float) -> _Answer:
         if not self._places.take(protocol, seconds):
@@ -160,6 +170,9 @@ class Ticket:
         self._admitted = False
         self._held = 0
         self._closed = False
+        self._closing = threading.Lock()
+        self.awaited: Callable[[], bool] = lambda: True
+        """Whether somebody still waits for the answer."""
 
     def admit(self) -> None:
         """Take a place among those that are worked on or wait for it.
@@ -174,6 +187,17 @@ class Ticket:
         """Return the seconds that are left for the request."""
         return self.limits.seconds - (time.monotonic() - self.started)
 
+    def check(self) -> None:
+        """Make sure that somebody still waits for the answer, and has time.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED if not.
+        """
+        if self.left() <= 0:
+            raise late()
+        if not self.awaited():
+            raise ServingError(Code.CANCELLED, "the client has gone")
+
     def hold(self, size: int) -> None:
         """Account for `size` more bytes of the request.
 
@@ -182,12 +206,21 @@ class Ticket:
         """
         if self._held + size > self.limits.request_bytes:
             raise invalid(f"request is larger than {self.limits.request_bytes} bytes: send fewer items at once")
-        self._gate._hold(size, refuse=True)
+        self._gate._hold(size, beside=self._held)
+        self._held += size
+
+    def reserve(self, size: int) -> None:
+        """Account for an answer that is about to be made.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED if there is no room for it beside what others hold.
+        """
+        self._gate._hold(size, beside=self._held)
         self._held += size
 
     def hold_answer(self, size: int) -> None:
         """Account for an answer until the ticket is closed: it is there, so it is never refused."""
-        self._gate._hold(size, refuse=False)
+        self._gate._add(size)
         self._held += size
 
     def run(self, call: Callable[[], _Answer], *, seconds: float | None = None) -> _Answer:
@@ -204,8 +237,9 @@ class Ticket:
 
     def close(self) -> None:
         """Give the place back; harmless when repeated."""
-        if not self._closed:
-            self._closed = True
+        with self._closing:
+            closed, self._closed = self._closed, True
+        if not closed:
             self._gate._leave(self._protocol, admitted=self._admitted, held=self._held)
 
     def __enter__(self) -> "Ticket":

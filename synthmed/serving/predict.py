@@ -6,18 +6,18 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from synthmed.serving.limits import Limits
-from synthmed.serving.servable import DEFAULT_SIGNATURE, Servable
+from synthmed.serving.limits import Ticket
+from synthmed.serving.servable import DEFAULT_SIGNATURE, STRING_BYTES, Servable
 from synthmed.serving.status import Code, ServingError, invalid
 
 
-def predict(servable: Servable, request: Any, limits: Limits | None = None) -> Any:
+def predict(servable: Servable, request: Any, ticket: Ticket | None = None) -> Any:
     """Return the PredictResponse of a PredictRequest, with tensors as `tensor_content`.
 
     Args:
         servable: The version that the request means.
         request: A PredictRequest.
-        limits: What an answer may weigh; None for no limit.
+        ticket: The request's; None for no limit.
 
     Raises:
         ServingError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for whatever does not fit it, and
@@ -29,7 +29,7 @@ def predict(servable: Servable, request: Any, limits: Limits | None = None) -> A
     definition = servable.signatures[name]
     inputs = _inputs(request, definition)
     filtered = _filtered(list(request.output_filter), definition)
-    outputs = run_within(servable, name, inputs, limits)
+    outputs = run_within(servable, name, inputs, ticket)
     response = predict_pb2.PredictResponse()
     fill_spec(response.model_spec, servable, name)
     for alias in filtered or outputs:
@@ -38,26 +38,58 @@ def predict(servable: Servable, request: Any, limits: Limits | None = None) -> A
 
 
 def run_within(
-    servable: Servable, signature: str, inputs: dict[str, np.ndarray], limits: Limits | None
+    servable: Servable, signature: str, inputs: dict[str, np.ndarray], ticket: Ticket | None
 ) -> dict[str, np.ndarray]:
-    """Return the outputs of a signature if they are not too large.
+    """Return the outputs of a signature for inputs that fit it, if they are not too large.
+
+    A generator of synthmed draws in chunks, so that memory does not grow with the number of items, and a request that
+    nobody waits for ends between two of them. All chunks of a request are of one size, the last one padded: as in
+    `sample_in_batches`, an item then does not depend on its place.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if they are, before the model runs where the signature tells their size.
+        ServingError: INVALID_ARGUMENT if inputs do not fit, or if the outputs are too large (before the model runs
+            where the signature tells their size), RESOURCE_EXHAUSTED if there is no room for them now,
+            DEADLINE_EXCEEDED or CANCELLED between chunks.
     """
-    allowed = limits.answer_bytes if limits is not None else None
-    if allowed is not None:
-        _check_answer(servable.answer_bytes(signature, inputs), allowed)
-    outputs = servable.run(signature, inputs)
-    if allowed is not None:
-        _check_answer(sum(map(weight, outputs.values())), allowed)
+    items = servable.check(signature, inputs)
+    if ticket is not None:
+        if items is not None and items > ticket.limits.items:
+            raise invalid(f"the request has {items} items, more than {ticket.limits.items}: ask for fewer at once")
+        size = servable.answer_bytes(signature, inputs)
+        _check_answer(size, ticket)
+        ticket.reserve(size)
+    if items is None or items <= servable.chunk:
+        outputs = servable.run(signature, inputs)
+    else:
+        outputs = _in_chunks(servable, signature, inputs, items, ticket)
+    _check_answer(sum(map(weight, outputs.values())), ticket)
+    return outputs
+
+
+def _in_chunks(
+    servable: Servable, signature: str, inputs: dict[str, np.ndarray], items: int, ticket: Ticket | None
+) -> dict[str, np.ndarray]:
+    chunk, outputs = servable.chunk, {}
+    for start in range(0, items, chunk):
+        if ticket is not None:
+            ticket.check()
+        chosen = np.minimum(np.arange(start, start + chunk), items - 1)
+        part = servable.run(signature, {name: value[chosen] for name, value in inputs.items()})
+        if not outputs:
+            # How long strings are shows in the first chunk.
+            _check_answer(sum(map(weight, part.values())) * items // chunk, ticket)
+            outputs = {name: np.empty((items, *value.shape[1:]), value.dtype) for name, value in part.items()}
+        for name, value in part.items():
+            outputs[name][start : start + chunk] = value[: items - start]
     return outputs
 
 
 def weight(value: np.ndarray) -> int:
-    """Return the bytes of an array, strings with their contents."""
+    """Return the bytes that an array takes, strings with their contents."""
     array = np.asarray(value)
-    return sum(map(len, array.ravel().tolist())) if array.dtype.kind == "O" else array.nbytes
+    if array.dtype.kind != "O":
+        return array.nbytes
+    return sum(map(len, array.ravel().tolist())) + STRING_BYTES * array.size
 
 
 def fill_spec(spec: Any, servable: Servable, signature: str) -> None:
@@ -67,8 +99,8 @@ def fill_spec(spec: Any, servable: Servable, signature: str) -> None:
     spec.signature_name = signature
 
 
-def _check_answer(size: int, allowed: int) -> None:
-    if size > allowed:
+def _check_answer(size: int, ticket: Ticket | None) -> None:
+    if ticket is not None and size > (allowed := ticket.limits.answer_bytes):
         raise invalid(f"the answer would have {size} bytes, more than {allowed}: ask for fewer items at once")
 
 

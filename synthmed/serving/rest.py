@@ -190,7 +190,7 @@ class RestApp:
             raise _no_examples(verb, self._find(match, call), signature)
         servable = self._find(match, call)
         form, arrays = request_arrays(document, servable.dtypes(signature))
-        return reply(form, run_within(servable, signature, arrays, self.backend.limits))
+        return reply(form, run_within(servable, signature, arrays, call.ticket))
 
     def _get(self, match: re.Match[str], call: _Call) -> dict[str, Any]:
         if match["metadata"]:

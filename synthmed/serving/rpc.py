@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-)
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from synthmed.errors import UserError
 from synthmed.serving.accesslog import peer_address
 from synthmed.serving.backend import Backend
-from synthmed.serving.limits import Ticket
 from synthmed.serving.predict import fill_spec, predict
 from synthmed.serving.servable import Servable
 from synthmed.serving.status import Code, ServingError, invalid
@@ -26,7 +21,7 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SPARE_THREADS = 4
 """Threads beside those that predictions can take, so that a full server still tells its state."""
 _ENVELOPE_BYTES = 2**20
-"""What a message may have beside its tensors."""
+"""What a message may have beside its tensors, and one without tensors altogether."""
 
 
 def start_grpc(backend: Backend, *, port: int) -> tuple[Any, int]:
@@ -49,8 +44,7 @@ def start_grpc(backend: Backend, *, port: int) -> tuple[Any, int]:
         options=options,
         maximum_concurrent_rpcs=threads,
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(backend), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(backend), server)
+    server.add_generic_rpc_handlers(_services(backend))
     address = f"[{access.address}]:{port}" if ":" in access.address else f"{access.address}:{port}"
     try:
         if access.certificate is not None and access.key is not None:
@@ -65,6 +59,25 @@ def start_grpc(backend: Backend, *, port: int) -> tuple[Any, int]:
     return server, bound
 
 
+def _services(backend: Backend) -> list[Any]:
+    """Return the handlers of both services. They get the bytes of a request, and unpack them when there is room."""
+
+    def method(answer: Callable[["_Call", bytes], Any]) -> Any:
+        def handle(body: bytes, context: Any) -> Any:
+            call = _Call(backend, context, answer.__name__)
+            return call.answered(lambda call: answer(call, body))
+
+        return grpc.unary_unary_rpc_method_handler(handle, response_serializer=lambda one: one.SerializeToString())
+
+    services = {"PredictionService": (Predict, GetModelMetadata), "ModelService": (GetModelStatus,)}
+    return [
+        grpc.method_handlers_generic_handler(
+            f"tensorflow.serving.{service}", {answer.__name__: method(answer) for answer in answers}
+        )
+        for service, answers in services.items()
+    ]
+
+
 @dataclass
 class _Call:
     """One call, and what is counted of it."""
@@ -72,7 +85,7 @@ class _Call:
     backend: Backend
     context: Any
     method: str
-    model: str
+    model: str = ""
     version: int | None = None
 
     def answered(self, answer: Callable[["_Call"], Any]) -> Any:
@@ -117,75 +130,70 @@ class _Call:
         self.version = found.version
         return found
 
-    def work(self, ticket: Ticket, call: Callable[[], Any]) -> Any:
-        """Return `call()`, made when a worker's place is free and while somebody waits for it."""
+    def unpacked(self, kind: Any, body: bytes) -> Any:
+        """Return a request's message, and note which model it is about."""
+        try:
+            request = kind.FromString(body)
+        except DecodeError:
+            raise invalid(f"the request is no {kind.DESCRIPTOR.name}") from None
+        self.model = request.model_spec.name
+        return request
 
-        def unless_gone() -> Any:
-            if not self.context.is_active():
-                raise ServingError(Code.CANCELLED, "the client has gone")
-            return call()
-
-        remaining = self.context.time_remaining()
-        return ticket.run(unless_gone, seconds=remaining)
+    def small(self, kind: Any, body: bytes) -> Any:
+        """Return a request's message that has no tensors."""
+        if len(body) > _ENVELOPE_BYTES:
+            raise invalid(f"a {kind.DESCRIPTOR.name} is not that large")
+        return self.unpacked(kind, body)
 
     def _authorization(self) -> str:
         values = [value for key, value in self.context.invocation_metadata() if key == "authorization"]
         return values[0] if values else ""
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, backend: Backend):
-        self.backend = backend
+def Predict(call: _Call, body: bytes) -> Any:
+    """Run a signature; tensors come back as `tensor_content`."""
+    ticket = call.backend.gate.ticket("GRPC")
+    # The answer is in memory until it is sent, which is after this function.
+    if not call.context.add_callback(ticket.close):
+        ticket.close()
+    ticket.awaited = call.context.is_active
+    ticket.hold(len(body))
 
-    def Predict(self, request: Any, context: Any) -> Any:
-        """Run a signature; tensors come back as `tensor_content`."""
-        call = _Call(self.backend, context, "Predict", request.model_spec.name)
-        return call.answered(lambda call: self._predict(call, request))
+    def work() -> Any:
+        ticket.check()
+        request = call.unpacked(predict_pb2.PredictRequest, body)
+        return predict(call.find(request.model_spec), request, ticket)
 
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:
-        """Describe the signatures of a model."""
-        call = _Call(self.backend, context, "GetModelMetadata", request.model_spec.name)
-        return call.answered(lambda call: self._metadata(call, request))
-
-    def _predict(self, call: _Call, request: Any) -> Any:
-        with self.backend.gate.ticket("GRPC") as ticket:
-            ticket.hold(request.ByteSize())
-            servable = call.find(request.model_spec)
-            return call.work(ticket, lambda: predict(servable, request, self.backend.limits))
-
-    def _metadata(self, call: _Call, request: Any) -> Any:
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        for one in request.metadata_field:
-            if one != "signature_def":
-                raise invalid(f"Metadata field {one} is not supported")
-        servable = call.find(request.model_spec)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, definition in servable.signatures.items():
-            signatures.signature_def[name].CopyFrom(definition)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        fill_spec(response.model_spec, servable, "")
-        response.metadata["signature_def"].Pack(signatures)
-        return response
+    return ticket.run(work, seconds=call.context.time_remaining())
 
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, backend: Backend):
-        self.backend = backend
+def GetModelMetadata(call: _Call, body: bytes) -> Any:
+    """Describe the signatures of a model."""
+    request = call.small(get_model_metadata_pb2.GetModelMetadataRequest, body)
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for one in request.metadata_field:
+        if one != "signature_def":
+            raise invalid(f"Metadata field {one} is not supported")
+    servable = call.find(request.model_spec)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in servable.signatures.items():
+        signatures.signature_def[name].CopyFrom(definition)
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    fill_spec(response.model_spec, servable, "")
+    response.metadata["signature_def"].Pack(signatures)
+    return response
 
-    def GetModelStatus(self, request: Any, context: Any) -> Any:
-        """Tell the state of one version or of all."""
-        call = _Call(self.backend, context, "GetModelStatus", request.model_spec.name)
-        return call.answered(lambda call: self._status(request))
 
-    def _status(self, request: Any) -> Any:
-        spec = request.model_spec
-        version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for one in self.backend.manager.statuses(spec.name, version=version):
-            added = response.model_version_status.add(version=one.version, state=one.state.value)
-            added.status.error_code = Code.UNKNOWN.number if one.error else Code.OK.number
-            added.status.error_message = one.error
-        return response
+def GetModelStatus(call: _Call, body: bytes) -> Any:
+    """Tell the state of one version or of all."""
+    spec = call.small(get_model_status_pb2.GetModelStatusRequest, body).model_spec
+    version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for one in call.backend.manager.statuses(spec.name, version=version):
+        added = response.model_version_status.add(version=one.version, state=one.state.value)
+        added.status.error_code = Code.UNKNOWN.number if one.error else Code.OK.number
+        added.status.error_message = one.error
+    return response

@@ -1,5 +1,6 @@
 """The signatures of an exported generator: what a client can ask of it, by names of tensors."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
     Items follow from their seeds, so any number of them can be asked for at once and a server may batch requests.
     Images, styles and geometry are float32, label maps uint8, the number of a template int32. `sample_bytes` answers as
     `sample`, with the bytes of each array (little-endian, rows before columns before channels) in place of its numbers.
+    Every signature refuses inputs of another rank or size than its own, or of different numbers of items.
 
     Args:
         bundle: The generator.
@@ -68,10 +70,31 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
         "geometry": geometry,
         "describe": describe,
     }
-    return [
-        Signature(name, function, {key: inputs[key] for key in inspect.signature(function).parameters})
-        for name, function in (drawing | common).items()
-    ]
+    signatures = []
+    for name, function in (drawing | common).items():
+        own = {key: inputs[key] for key in inspect.signature(function).parameters}
+        signatures.append(Signature(name, _guarded(function, own), own))
+    return signatures
+
+
+def _guarded(function: Callable[..., Any], inputs: dict[str, tuple[str, tuple[int | None, ...]]]) -> Callable[..., Any]:
+    """Return a function that refuses inputs which do not fit before any of its operations runs.
+
+    Neither TensorFlow nor TensorFlow Serving compares what arrives with a signature, and a convolution that meets an
+    array of another rank, or an empty one, ends the process.
+    """
+
+    @functools.wraps(function)
+    def guarded(*arguments, **named):
+        given = inspect.signature(function).bind(*arguments, **named).arguments
+        fitting = {name: tf.ensure_shape(value, inputs[name][1]) for name, value in given.items()}
+        counts = tf.stack([tf.shape(value)[0] for value in fitting.values()])
+        agree = tf.reduce_all(tf.equal(counts, counts[0])) & (counts[0] > 0)
+        wrong = f"the numbers of items of {', '.join(fitting)} are to be the same, and at least 1:"
+        with tf.control_dependencies([tf.debugging.Assert(agree, [wrong, counts])]):
+            return function(**{name: tf.identity(value) for name, value in fitting.items()})
+
+    return guarded
 
 
 def _drawing(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict[str, Callable[..., dict[str, Any]]]:
