@@ -29,7 +29,7 @@ def main() -> None:
     import tensorflow as tf
     from operations import operations
 
-    from synthmed.generation.sampler import KerasSampler
+    from synthmed.generation.generator import KerasSampler
 
     bundle = make_bundle(arguments.size, variant=arguments.variant, precision=arguments.precision)
     sampler = KerasSampler(bundle, batch=arguments.batch)

@@ -82,8 +82,8 @@ def synthmed_calls(task: dict[str, Any]):
 
     from synthmed.hardware import resolve_precision
     from synthmed.segmentation.engine import SegmentationEngine
-    from synthmed.segmentation.inference import SlicePredictor
     from synthmed.segmentation.options import SegmentOptions
+    from synthmed.segmentation.predict import SlicePredictor
 
     options = SegmentOptions(
         batch=task["batch"], width=task["width"], levels=task["levels"], deep_supervision=task["deep"]

@@ -117,7 +117,7 @@ def _load_segmenter(path: Path, store: Store) -> tuple[Segmenter, str]:
     need_tensorflow("--segmenter")
     from synthmed.files import sha256_file
     from synthmed.segmentation.filter import check_segmenter
-    from synthmed.segmentation.inference import SlicePredictor
+    from synthmed.segmentation.predict import SlicePredictor
     from synthmed.segmentation.run import SegmentationRun
 
     run = SegmentationRun.open(path)

@@ -60,7 +60,8 @@ def command(run: Path, to: Path, name: str | None, count: int, allow_failed_audi
 
 def _audit(bundle: "GeneratorBundle", run: Path, *, count: int, seed: int) -> None:
     """Audit the generator, keep the result beside the run, and let the bundle say what was found."""
-    from synthmed.generation.audited import audit_bundle, record_audit
+    from synthmed.generation.audited import audit_bundle
+    from synthmed.generation.info import record_audit
 
     with progress("audit") as report:
         result = audit_bundle(bundle, count=count, seed=seed, progress=report)

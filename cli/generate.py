@@ -79,11 +79,10 @@ def command(
     Example:
       synthmed generate --n 100 --model runs/00000-cond --out Dataset901_Synthetic
     """
+    from synthmed.generation.drawing import Shard
     from synthmed.generation.generate import check_drawable, check_request, default_folders, generate
-    from synthmed.generation.locate import open_sampler
+    from synthmed.generation.generator import BATCH, open_sampler
     from synthmed.generation.masks import chosen_masks
-    from synthmed.generation.sampler import BATCH
-    from synthmed.generation.seeds import Shard
 
     batch = BATCH if batch is None else batch
     part = Shard.parse(shard)

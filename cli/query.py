@@ -65,7 +65,7 @@ def command(
       synthmed query --n 100 --url http://127.0.0.1:8501 --model hippocampus --out from-server
     """
     from synthmed.generation.generate import check_drawable, check_request
-    from synthmed.generation.sampler import BATCH
+    from synthmed.generation.generator import BATCH
     from synthmed.serving.access import read_token
     from synthmed.serving.modelclient import TIMEOUT_SECONDS
     from synthmed.serving.remote import GeneratorClient, default_model

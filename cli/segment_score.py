@@ -44,8 +44,7 @@ def command(
     Example:
       synthmed segment score predicted Task04_Hippocampus --out scores.csv
     """
-    from synthmed.segmentation.patients import find_patients
-    from synthmed.segmentation.score import score_folders, write_scores
+    from synthmed.segmentation.score import find_patients, score_folders, write_scores
 
     if out and out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {out}: choose a name that ends in .csv or .json")

@@ -14,10 +14,9 @@ from .segment_options import NO_JUDGE, Ratio, filter_with_option, judge_of, mirr
 if TYPE_CHECKING:
     from synthmed.data.store import Store
     from synthmed.data.synthetic import SyntheticSet
-    from synthmed.segmentation.on_the_fly import GeneratedSlices
-    from synthmed.segmentation.options import SegmentOptions
+    from synthmed.segmentation.blend import GeneratedSlices
+    from synthmed.segmentation.options import Blending, SegmentOptions
     from synthmed.segmentation.run import SegmentationRun
-    from synthmed.segmentation.schedule import Blending
 
 RUNS = Path("runs")
 FOLDER = click.Path(path_type=Path)
@@ -93,10 +92,9 @@ def command(
     from synthmed.segmentation.augment import with_mirror
     from synthmed.segmentation.auto_ratio import keep_choice, with_ratio
     from synthmed.segmentation.blend import check_fits
-    from synthmed.segmentation.judge import with_judge
     from synthmed.segmentation.options import DEFAULT_RATIO, check_options
     from synthmed.segmentation.run import RECORD, SegmentationRun
-    from synthmed.segmentation.train import train
+    from synthmed.segmentation.train import train, with_judge
     from synthmed.training.run import next_run_paths
 
     if resume and out is None:
@@ -144,7 +142,7 @@ def command(
 
 
 def _blending(values: dict[str, Any], begun: "SegmentationRun | None") -> "Blending":
-    from synthmed.segmentation.schedule import check_blending
+    from synthmed.segmentation.options import check_blending
 
     given = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling", "psi")}
     given |= {"keep": values.pop("keep_share"), "judge": judge_of(values.pop("filter_with"))}
@@ -155,8 +153,8 @@ def _blended(
     synthetic: Path | None, generator: Path | None, options: "SegmentOptions"
 ) -> "SyntheticSet | GeneratedSlices | None":
     from synthmed.data.synthetic import SyntheticSet
-    from synthmed.generation.locate import open_sampler
-    from synthmed.segmentation.on_the_fly import GeneratedSlices
+    from synthmed.generation.generator import open_sampler
+    from synthmed.segmentation.blend import GeneratedSlices
 
     if synthetic and generator:
         raise UserError("--synthetic and --generator exclude each other: leave one of them out")

@@ -172,7 +172,7 @@ def command(
 
 
 def _source(models: Path | None, config_file: Path | None) -> "Callable[[], list[ModelConfig]]":
-    from synthmed.generation.savedmodel import shipped_models
+    from synthmed.generation.generator import shipped_models
     from synthmed.serving.models_config import models_below, read_models_config
 
     if models is not None and config_file is not None:

@@ -57,8 +57,8 @@ def run_command(
     from synthmed.backend import need_tensorflow
 
     need_tensorflow("synthmed study run")
+    from synthmed.study.config import read_configuration
     from synthmed.study.runner import run_study
-    from synthmed.study.yamlfile import read_configuration
 
     chosen = read_configuration(configuration, paths=dict(_path(text) for text in paths))
     screen = console(stderr=True)
@@ -121,7 +121,7 @@ def prune_command(folder: Path, everything: bool, dry_run: bool, as_json: bool) 
     Example:
       synthmed study prune study --dry-run
     """
-    from synthmed.study.prune import prune
+    from synthmed.study.work import prune
 
     pruned = prune(folder, everything=everything, dry_run=dry_run)
     if as_json:
@@ -148,8 +148,8 @@ def _dry_run(configuration: "Configuration", out: Path, workers: int | None, *, 
     from synthmed.study.folder import StudyFolder
     from synthmed.study.grid import make_grid
     from synthmed.study.process import environment
+    from synthmed.study.runner import default_workers
     from synthmed.study.sources import open_sources
-    from synthmed.study.workers import default_workers
 
     # Before TensorFlow starts: the estimate measures with as many threads as a training has.
     os.environ.update(environment(configuration.threads))

@@ -7,7 +7,7 @@ import numpy as np
 
 from synthmed.data.pictures import render, save_png, tile
 from synthmed.data.store import Store
-from synthmed.generation.locate import open_sampler
+from synthmed.generation.generator import open_sampler
 
 COLUMNS, ROWS, ENLARGE = 3, 4, 2
 

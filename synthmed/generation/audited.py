@@ -1,4 +1,4 @@
-"""What was found of a run, kept beside its weights and found again by their hash: its audit, and its evaluation."""
+"""Audits of what a run draws, and what is handed to the run that drew a set: its audit and its evaluation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,31 +8,17 @@ import numpy as np
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.evaluation.memorisation.audit import Audit, audit, read_audit
-from synthmed.evaluation.result import EvaluationSummary, Verdict
-from synthmed.generation.seeds import item_seeds
+from synthmed.evaluation.memorisation.audit import Audit, audit
+from synthmed.evaluation.result import EvaluationSummary
+from synthmed.generation.drawing import item_seeds
+from synthmed.generation.info import EVALUATION_FILE, record_audit
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
 
-AUDIT_FILE = "audit.json"
-EVALUATION_FILE = "evaluation.json"
 SAMPLES = 500
 _BLOCK = 64
-
-
-def read_verdict(run: Path, model_hash: str) -> Verdict | None:
-    """Return the verdict that lies beside a run, if it is on these weights; a run that was trained on has others."""
-    found = read_audit(run / AUDIT_FILE)
-    return found.verdict if found is not None and found.verdict.model_hash == model_hash else None
-
-
-def record_audit(run: Path, result: Audit) -> None:
-    """Write the audit of a run's generator beside it; a failed one on more samples of the same weights stays."""
-    earlier = read_verdict(run, result.verdict.model_hash)
-    if earlier is None or earlier.passed is not False or earlier.samples <= result.verdict.samples:
-        result.write(run / AUDIT_FILE)
 
 
 def audit_bundle(
@@ -52,7 +38,7 @@ def audit_bundle(
     Raises:
         UserError: If `count` is below 1.
     """
-    from synthmed.generation.sampler import KerasSampler
+    from synthmed.generation.generator import KerasSampler
 
     if count < 1:
         raise UserError(f"--audit-n must be at least 1, got {count}")

@@ -8,8 +8,7 @@ from keras import ops
 
 from synthmed.errors import UserError
 from synthmed.evaluation.result import read_evaluation_summary
-from synthmed.generation.audited import EVALUATION_FILE, read_verdict
-from synthmed.generation.info import BundleInfo
+from synthmed.generation.info import EVALUATION_FILE, BundleInfo, read_verdict
 from synthmed.models.attributes import shown_classes
 from synthmed.models.generators import SliceGenerator
 from synthmed.models.items import (

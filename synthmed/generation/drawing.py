@@ -1,11 +1,72 @@
-"""Drawing the cases of a set block by block, whatever one case is."""
+"""Drawing the cases of a set block by block: their seeds, slices, slices that show certain classes, and volumes."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from synthmed.generation.sampler import Sampler, Told
+from synthmed.data.attributes import AttributeTable
+from synthmed.errors import UserError, present
+from synthmed.generation.generator import Sampler, Samples, Told
+
+if TYPE_CHECKING:
+    from synthmed.generation.info import BundleInfo
+
+ITEMS_PER_SEED = 10**9
+"""How many items one base seed names; a power of ten, so that a case name shows the seed and the item's number."""
+
+MAX_SEED = 2**32 - 1
+"""Largest base seed: every item seed then fits in a signed 64-bit integer, the widest that a server takes."""
+
+
+def item_seeds(seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the int64 seeds of items `start` to `stop - 1` of base seed `seed`; no two (seed, item) pairs share one.
+
+    Raises:
+        UserError: If the seed or the number of items is out of range.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"--seed must be between 0 and {MAX_SEED}, got {seed}")
+    if not 0 <= start <= stop <= ITEMS_PER_SEED:
+        raise UserError(f"one seed names {ITEMS_PER_SEED} items: draw the rest with another --seed")
+    return seed * ITEMS_PER_SEED + np.arange(start, stop, dtype=np.int64)
+
+
+def case_name(item_seed: int) -> str:
+    """Return the case name of an item; names of one base seed sort as their items do."""
+    return f"SYN_{item_seed:010d}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `total` equal, contiguous parts of a set; `part` counts from 1."""
+
+    part: int = 1
+    total: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `i/n` with 1 <= i <= n.
+
+        Raises:
+            UserError: If the text is anything else.
+        """
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UserError(f"--shard must be i/n with i from 1 to n, such as 1/4, got {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """Return the first item of this part and the one after its last, of `count` items.
+
+        Raises:
+            UserError: If nothing is left for this part.
+        """
+        start, stop = count * (self.part - 1) // self.total, count * self.part // self.total
+        if start == stop:
+            raise UserError(f"shard {self.part}/{self.total} of {count} items is empty: use at most {count} shards")
+        return start, stop
 
 
 @dataclass(frozen=True)
@@ -92,3 +153,287 @@ class SliceDrawing:
             )
             for place in range(wanted.start, wanted.stop)
         ]
+
+
+MOST_TRIES = 513
+"""How often a slice is drawn before it is given up: a class that one of a hundred slices shows is then found for 994 of
+a thousand cases."""
+
+
+@dataclass
+class Requirement:
+    """Classes that every case must show, and how often what was drawn did.
+
+    Attributes:
+        classes: Their indices, ascending.
+        names: Their names.
+        tries: How many cases were drawn.
+        shown: How many of these showed all the classes.
+    """
+
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    tries: int = field(default=0)
+    shown: int = field(default=0)
+
+    @classmethod
+    def parse(cls, wanted: tuple[str, ...], info: "BundleInfo") -> "Requirement | None":
+        """Read `--require-class`, by name or index; None where nothing is required.
+
+        Raises:
+            UserError: If the generator has no such foreground class.
+        """
+        if not wanted:
+            return None
+        indices = tuple(sorted({_class_index(name, info) for name in wanted}))
+        return cls(indices, tuple(info.classes[index] for index in indices))
+
+    @property
+    def phrase(self) -> str:
+        """The names, for a sentence."""
+        return " and ".join(self.names)
+
+    def rows(self, info: "BundleInfo") -> AttributeTable | None:
+        """Return what the generator is to be told; None where it is told nothing.
+
+        Raises:
+            UserError: If no training slice showed the classes together.
+        """
+        if not info.told or info.attributes is None:
+            return None
+        rows = info.attributes.showing(self.classes)
+        if rows is None:
+            raise UserError(f"no training slice of {info.name} shows {self.phrase}: require something else")
+        return rows
+
+    def met(self, label: np.ndarray) -> bool:
+        """Return whether a label map shows all the classes, and count the answer."""
+        found = all((label == index).any() for index in self.classes)
+        self.tries += 1
+        self.shown += found
+        return found
+
+    def given_up(self, info: "BundleInfo") -> UserError:
+        """Return the error for a case that never showed the classes."""
+        mend = "train it longer" if "shown" in info.told else "train with --set shown=true"
+        return UserError(f"{info.name} showed {self.phrase} in {self.shown} of {self.tries} tries: {mend}")
+
+    def record(self) -> dict[str, Any]:
+        """Return what a set's description says of it."""
+        return {"RequiredClasses": list(self.names), "Tries": self.tries, "TriesThatShowedThem": self.shown}
+
+
+@dataclass
+class RequiredSlices:
+    """Draws a slice a case and draws it again, by numbers that follow from its seed, until it shows what is required.
+
+    Where the generator is told attributes, only such as training slices with these classes had are drawn. A case keeps
+    its seed as its name; `draw_seed` in its sidecar is the seed that drew it in the end.
+
+    Attributes:
+        sampler: Where slices come from.
+        psi: Truncation.
+        required: What to show.
+        batch: Slices drawn at once.
+    """
+
+    sampler: Sampler
+    psi: float
+    required: Requirement
+    batch: int
+
+    def __post_init__(self):
+        self._rows = self.required.rows(self.sampler.info)
+
+    def draw(self, first: int, seeds: np.ndarray, wanted: slice) -> list[Drawn]:
+        """Return the wanted cases of a block; see `Drawing.draw`.
+
+        Raises:
+            UserError: If a case does not show what is required after `MOST_TRIES` tries.
+        """
+        samples, told = self._sample(seeds)
+        cases = []
+        for place in range(wanted.start, wanted.stop):
+            drawn = self._drawn(samples, told, place, int(seeds[place]), tries=1)
+            cases.append(drawn or self._again(int(seeds[place])))
+        return cases
+
+    def _again(self, seed: int) -> Drawn:
+        for start in range(1, MOST_TRIES, self.batch):
+            # Whole blocks of this case's own tries: which others are in the set changes nothing in it.
+            seeds = retry_seeds(seed, start, start + self.batch)
+            samples, told = self._sample(seeds)
+            for place in range(self.batch):
+                drawn = self._drawn(samples, told, place, int(seeds[place]), tries=start + place + 1)
+                if drawn is not None:
+                    return drawn
+        raise self.required.given_up(self.sampler.info)
+
+    def _sample(self, seeds: np.ndarray) -> tuple[Samples, Told | None]:
+        told = None
+        if self._rows is not None:
+            told = told_rows(seeds, self._rows, classes=len(self.sampler.info.classes))
+        return self.sampler.sample(seeds, self.psi, None, told), told
+
+    def _drawn(self, samples: Samples, told: Told | None, place: int, seed: int, *, tries: int) -> Drawn | None:
+        if not self.required.met(samples.labels[place]):
+            return None
+        record: dict[str, Any] = {
+            "mask_source": "generated",
+            "required_classes": list(self.required.names),
+            "draw_seed": seed,
+            "tries": tries,
+        }
+        if told is not None:
+            record["told"] = told_record(told, place, self.sampler.info)
+        return Drawn(
+            image=None if samples.images is None else samples.images[place],
+            label=samples.labels[place],
+            template=int(samples.templates[place]),
+            record=record,
+        )
+
+
+def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the int64 seeds of the tries `start` to `stop - 1` of an item; try 0 would be the item's own seed.
+
+    They lie at 2**62 and above, where no item of any set has its seed.
+    """
+    from synthmed.layers.counter_random import bits
+    from synthmed.models.items import RETRY_STREAM
+
+    words = np.asarray(bits(np.array([seed], np.int64), stream=RETRY_STREAM, count=2 * stop)).astype(np.int64)
+    pairs = words.reshape(-1, 2)[start:stop]
+    return (1 << 62) | ((pairs[:, 0] & (2**30 - 1)) << 32) | pairs[:, 1]
+
+
+def told_rows(seeds: np.ndarray, table: AttributeTable, *, classes: int) -> Told:
+    """Return a row of a table for each seed, as `Sampler.sample` takes it."""
+    from synthmed.models.items import item_attributes
+
+    drawn = item_attributes(seeds.astype(np.int64), table, classes=classes)
+    return {name: np.asarray(value) for name, value in drawn.items()}
+
+
+def told_record(told: Told, place: int, info: "BundleInfo") -> dict[str, Any]:
+    """Return what a sidecar says of what the generator was told."""
+    record: dict[str, Any] = {}
+    if "position" in info.told:
+        record["position"] = float(told["position"][place])
+    if "shown" in info.told:
+        record["shown"] = [info.classes[index + 1] for index in np.flatnonzero(told["shown"][place])]
+    return record
+
+
+def _class_index(name: str, info: "BundleInfo") -> int:
+    names = list(info.classes)
+    if name in names[1:]:
+        return names.index(name)
+    if name.isdecimal() and 1 <= int(name) < len(names):
+        return int(name)
+    raise UserError(f"--require-class {name}: {info.name} draws {', '.join(names[1:])} (or 1 to {len(names) - 1})")
+
+
+MOST_VOLUMES = 33
+"""How often a patient is drawn before it is given up."""
+
+
+def check_volumes(info: "BundleInfo", *, fmt: str) -> None:
+    """Refuse what cannot be drawn as volumes.
+
+    Raises:
+        UserError: If the generator was not told positions, does not know how many slices a case has, or the format
+            holds pictures.
+    """
+    if fmt == "png":
+        raise UserError("--unit volume has no --format png, which holds pictures: use nnunet or npz")
+    if "position" not in info.told:
+        raise UserError(
+            f"{info.name} does not know where a slice lies: --unit volume needs one trained with position=true"
+        )
+    if any(template.slices is None for template in info.templates):
+        raise UserError(f"{info.name} does not say how many slices its cases had: --unit volume needs it trained again")
+
+
+@dataclass
+class VolumeDrawing:
+    """Draws a patient a case, slice by slice.
+
+    All slices share the random numbers of the patient's seed, and differ in what the generator is told: where they
+    lie and, for a generator that is told it, what they show.
+
+    Attributes:
+        sampler: Where slices come from.
+        psi: Truncation.
+        required: Classes that a volume must show somewhere; None for any.
+    """
+
+    sampler: Sampler
+    psi: float
+    required: Requirement | None = None
+
+    def __post_init__(self):
+        if self.required is not None:
+            self.required.rows(self.sampler.info)
+
+    def draw(self, first: int, seeds: np.ndarray, wanted: slice) -> list[Drawn]:
+        """Return the wanted cases of a block; see `Drawing.draw`.
+
+        Raises:
+            UserError: If a case does not show what is required after `MOST_VOLUMES` tries.
+        """
+        return [self._case(int(seed)) for seed in seeds[wanted]]
+
+    def _case(self, seed: int) -> Drawn:
+        drawn = self._volume(seed)
+        if self.required is None:
+            return drawn
+        for tries, own in enumerate([seed, *retry_seeds(seed, 1, MOST_VOLUMES).tolist()], start=1):
+            drawn = drawn if tries == 1 else self._volume(own)
+            if self.required.met(drawn.label):
+                names = list(self.required.names)
+                record = drawn.record | {"required_classes": names, "draw_seed": own, "tries": tries}
+                return Drawn(drawn.image, drawn.label, drawn.template, record)
+        raise self.required.given_up(self.sampler.info)
+
+    def _volume(self, seed: int) -> Drawn:
+        template = _template_number(seed, self.sampler.info)
+        slices = present(self.sampler.info.templates[template].slices, "check_volumes refuses templates without")
+        told = told_along(seed, slices, self.sampler.info, () if self.required is None else self.required.classes)
+        samples = self.sampler.sample(np.full(slices, seed, np.int64), self.psi, None, told)
+        return Drawn(samples.images, samples.labels, template, {"mask_source": "generated", "slices": slices})
+
+
+def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, ...] = ()) -> Told:
+    """Return what the generator is told of the slices of one patient.
+
+    Positions are those that training told of a case with as many slices. A patient has one uniform number for each
+    class, and its slices show the class where that number is below the share of training slices that do at their
+    position: each class then comes and goes as a whole, and at each position as often as in training.
+
+    Args:
+        seed: The patient's.
+        slices: How many there are.
+        info: The generator.
+        required: Classes whose numbers are scaled so that the patient shows them where most training patients do.
+    """
+    from synthmed.layers.counter_random import uniform
+    from synthmed.models.items import PRESENCE_STREAM
+
+    position = (np.arange(slices, dtype=np.float32) + 0.5) / slices
+    shown = np.zeros((slices, len(info.classes) - 1), np.float32)
+    if "shown" in info.told and info.attributes is not None:
+        shares = info.attributes.shares(position, len(info.classes))
+        seeds = np.array([seed], np.int64)
+        number = np.array(uniform(seeds, stream=PRESENCE_STREAM, count=len(info.classes) - 1))[0]
+        for index in required:
+            number[index - 1] *= shares[:, index - 1].max()
+        shown = (number < shares).astype(np.float32)
+    return {"position": position, "shown": shown}
+
+
+def _template_number(seed: int, info: "BundleInfo") -> int:
+    from synthmed.models.items import TEMPLATE_STREAM, item_number
+
+    seeds = np.array([seed], np.int64)
+    return int(np.asarray(item_number(seeds, stream=TEMPLATE_STREAM, below=len(info.templates)))[0])

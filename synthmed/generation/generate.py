@@ -10,15 +10,23 @@ import numpy as np
 from synthmed.data.pictures import render, save_png, tile
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder, refuse_taken, write_json
-from synthmed.generation.deformed import DeformedMasks
-from synthmed.generation.drawing import Drawing, Drawn, SliceDrawing
-from synthmed.generation.masks import MaskFolder
+from synthmed.generation.drawing import (
+    ITEMS_PER_SEED,
+    Drawing,
+    Drawn,
+    RequiredSlices,
+    Requirement,
+    Shard,
+    SliceDrawing,
+    VolumeDrawing,
+    case_name,
+    check_volumes,
+    item_seeds,
+)
+from synthmed.generation.generator import BATCH, Sampler
+from synthmed.generation.info import dataset_description, sidecar
+from synthmed.generation.masks import DeformedMasks, MaskFolder
 from synthmed.generation.merge import merge, mergeable
-from synthmed.generation.provenance import dataset_description, sidecar
-from synthmed.generation.required import RequiredSlices, Requirement
-from synthmed.generation.sampler import BATCH, Sampler
-from synthmed.generation.seeds import ITEMS_PER_SEED, Shard, case_name, item_seeds
-from synthmed.generation.volumes import VolumeDrawing, check_volumes
 from synthmed.generation.writers import FORMATS, Item, open_writer
 from synthmed.progress import Progress, silent
 

@@ -1,11 +1,20 @@
-"""What a generator says of itself, readable without Keras: a client needs it, and loads no model."""
+"""What a generator and what it draws say of themselves, readable without Keras: a client loads no model."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+import synthmed
 from synthmed import __version__
 from synthmed.data.attributes import AttributeTable
+from synthmed.data.orientation import axis_codes
 from synthmed.data.template import Template
 from synthmed.evaluation.result import EvaluationSummary, Verdict
+
+if TYPE_CHECKING:
+    from synthmed.evaluation.memorisation.audit import Audit
 
 
 class BundleInfo(BaseModel):
@@ -52,3 +61,86 @@ class BundleInfo(BaseModel):
     attributes: AttributeTable | None = None
     audit: Verdict | None = None
     evaluation: EvaluationSummary | None = None
+
+
+AUDIT_FILE = "audit.json"
+EVALUATION_FILE = "evaluation.json"
+NOTICE = "Synthetic. For research only; not for diagnosis."
+
+
+def sidecar(
+    info: "BundleInfo", *, seed: int, psi: float, template: int, unit: str, drawn: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON sidecar of one synthetic case.
+
+    Args:
+        info: The generator that drew it.
+        seed: The item's own seed, which draws it again.
+        psi: Truncation it was drawn with.
+        template: Which of the generator's templates returned it to source units; `axes` are the directions of the
+            slice's rows, columns and normal, `orientation` those of the written volume's axes.
+        unit: `slice` or `volume`.
+        drawn: How it was drawn: `mask_source` and what else there is to say.
+    """
+    geometry = info.templates[template]
+    return {
+        "synthetic": True,
+        "notice": NOTICE,
+        "model": info.name,
+        "model_hash": info.model_hash,
+        "variant": info.variant,
+        "seed": int(seed),
+        "psi": float(psi),
+        "unit": unit,
+        **drawn,
+        "version": synthmed.__version__,
+        "channels": list(info.channels),
+        "classes": list(info.classes),
+        "template": {
+            "index": int(template),
+            "orientation": geometry.orientation,
+            "axes": axis_codes(np.asarray(geometry.affine)),
+            "scale": list(geometry.scale),
+            "offset": list(geometry.offset),
+        },
+        "training_patients": list(info.training_patients),
+    }
+
+
+def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float, unit: str) -> dict[str, Any]:
+    """Return a BIDS-style `dataset_description.json` of a generated set, with `GeneratedBy`."""
+    verdict = info.audit or Verdict()
+    return {
+        "Name": f"Synthetic set drawn from {info.name}",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "License": info.licence,
+        "GeneratedBy": [
+            {
+                "Name": "synthmed",
+                "Version": synthmed.__version__,
+                "Description": f"{count} {unit}s, seed {seed}, psi {psi:g}. {NOTICE}",
+                "Model": info.name,
+                "ModelHash": info.model_hash,
+                "Variant": info.variant,
+                "TrainedOn": info.dataset,
+                "MemorisationAudit": {"Passed": verdict.passed, "Verdict": verdict.sentence},
+            }
+        ],
+        "Synthetic": True,
+    }
+
+
+def read_verdict(run: Path, model_hash: str) -> Verdict | None:
+    """Return the verdict that lies beside a run, if it is on these weights; a run that was trained on has others."""
+    from synthmed.evaluation.memorisation.audit import read_audit
+
+    found = read_audit(run / AUDIT_FILE)
+    return found.verdict if found is not None and found.verdict.model_hash == model_hash else None
+
+
+def record_audit(run: Path, result: "Audit") -> None:
+    """Write the audit of a run's generator beside it; a failed one on more samples of the same weights stays."""
+    earlier = read_verdict(run, result.verdict.model_hash)
+    if earlier is None or earlier.passed is not False or earlier.samples <= result.verdict.samples:
+        result.write(run / AUDIT_FILE)

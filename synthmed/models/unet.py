@@ -49,7 +49,7 @@ class UNet(keras.Model):
         encoder_convolutions: Convolutions a level on the way down.
         decoder_convolutions: Convolutions a level on the way up.
         context: How many neighbouring slices on each side the input holds beside the slice itself, as further channels
-            (see `synthmed.segmentation.context`); whoever applies the network to a case reads it here.
+            (see `synthmed.segmentation.blend`); whoever applies the network to a case reads it here.
 
     Input shape: `(batch, height, width, channels)`, height and width known when the model is built or called; sides
     that are no multiple of `2 ** (levels - 1)` are padded by reflection and the result is cropped.

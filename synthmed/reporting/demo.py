@@ -11,7 +11,7 @@ from synthmed.data.pictures import render, tile
 from synthmed.reporting.figures import score_figure
 from synthmed.reporting.page import figure_uri, picture_uri, write_page
 from synthmed.segmentation.score import Mean, Scores
-from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
+from synthmed.study.demo import BLENDED, REAL_ONLY, SHOWN, DemoResult
 
 
 def write_demo_report(path: Path, result: DemoResult, *, commands: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from synthmed.files import atomic_file, write_json
 from synthmed.reporting.figures import amounts, gains_figure, lines, ranks_figure, scores_figure
 from synthmed.reporting.page import figure_uri, write_page
-from synthmed.segmentation.bootstrap import RESAMPLES, Interval
+from synthmed.segmentation.score_table import RESAMPLES, Interval
 from synthmed.study.statistics.analyse import PARTS, analyse, headlines, number, span
 from synthmed.study.statistics.cells import ORACLE_LINE
 from synthmed.study.statistics.findings import CellResult, Findings

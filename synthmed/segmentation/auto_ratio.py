@@ -25,10 +25,10 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError, present
 from synthmed.files import read_json, sha256_json, write_json
 from synthmed.progress import Progress, silent, stage
-from synthmed.segmentation.bootstrap import Interval, difference, mean_dice
-from synthmed.segmentation.choice import judge_hash
-from synthmed.segmentation.on_the_fly import GeneratedSlices
+from synthmed.segmentation.blend import GeneratedSlices
+from synthmed.segmentation.filter import judge_hash
 from synthmed.segmentation.options import SegmentOptions
+from synthmed.segmentation.score_table import Interval, difference, mean_dice
 from synthmed.segmentation.store_scores import StoreScoring, kept_scores, patient_dice
 from synthmed.segmentation.train import synthetic_record, train
 

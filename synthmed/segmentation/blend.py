@@ -1,9 +1,13 @@
-"""Real and synthetic slices in one stream of batches, and the checks before they may meet."""
+"""Batches of real and synthetic slices: context slices, slices drawn while training, and how both are blended."""
 
 import math
+import queue
+import threading
+import weakref
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +17,241 @@ from synthmed.data.selection import select
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource, untuned
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
+from synthmed.generation.drawing import item_seeds
+from synthmed.generation.generator import Sampler
 from synthmed.segmentation.augment import Augmentation, augment
-from synthmed.segmentation.context import widened
-from synthmed.segmentation.on_the_fly import GeneratedSlices, SliceReader
-from synthmed.segmentation.schedule import Blending, Schedule
+from synthmed.segmentation.options import Blending, Schedule
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+def with_context(images: np.ndarray, chosen: np.ndarray, context: int) -> np.ndarray:
+    """Return chosen slices of one case with their neighbours.
+
+    Args:
+        images: All slices of the case in their order, `[n, H, W, C]`.
+        chosen: Numbers of the slices wanted, `[m]` in 0..n-1.
+        context: Neighbours on each side; beyond the first and the last slice these are repeated.
+
+    Returns:
+        `[m, H, W, (2 * context + 1) * C]`: the channels of the slice furthest before first.
+    """
+    return _stacked(images[_neighbours(chosen, 0, len(images) - 1, context)])
+
+
+class ContextSlices:
+    """A store whose slices come with their neighbours in the case.
+
+    Args:
+        store: The slices.
+        context: Neighbours on each side, at least 1.
+
+    Attributes:
+        size: Rows and columns of a slice.
+        channels: The store's channels once for each of the slices that are stacked.
+    """
+
+    def __init__(self, store: Store, context: int):
+        self.store = store
+        self.context = context
+        self.size = store.size
+        self.channels = stacked_channels(store.channels, context)
+        cases = store.cases()
+        self._first = np.array([case.first for case in cases], np.int64)
+        self._last = np.array([case.first + case.slices - 1 for case in cases], np.int64)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Return float32 `[n, H, W, (2 * context + 1) * C]`, ordered as by `with_context`."""
+        indices = np.asarray(indices, np.int64)
+        case = np.searchsorted(self._first, indices, side="right") - 1
+        wanted = _neighbours(indices, self._first[case][:, None], self._last[case][:, None], self.context)
+        gathered = self.store.images(wanted.ravel())
+        return _stacked(gathered.reshape(*wanted.shape, *gathered.shape[1:]))
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """Return the class indices of the slices themselves, uint8 `[n, H, W]`."""
+        return self.store.labels(indices)
+
+
+def widened(images: np.ndarray, channels: int) -> np.ndarray:
+    """Return slices `[n, H, W, C]` repeated in the place of neighbours until they have `channels`, a multiple of C."""
+    return images if images.shape[-1] == channels else np.tile(images, (1, 1, 1, channels // images.shape[-1]))
+
+
+def stacked_channels(channels: tuple[str, ...], context: int) -> tuple[str, ...]:
+    """Return the names of the channels of a slice and of its neighbours: `T1-1`, `T1`, `T1+1`."""
+    offsets = [f"{offset:+d}" if offset else "" for offset in range(-context, context + 1)]
+    return tuple(f"{channel}{offset}" for offset in offsets for channel in channels)
+
+
+def _neighbours(chosen: np.ndarray, first, last, context: int) -> np.ndarray:
+    return np.clip(np.asarray(chosen)[:, None] + np.arange(-context, context + 1), first, last)
+
+
+def _stacked(slices: np.ndarray) -> np.ndarray:
+    """Turn `[n, neighbours, H, W, C]` into `[n, H, W, neighbours * C]`."""
+    moved = np.moveaxis(slices, 1, 3)
+    return np.ascontiguousarray(moved.reshape(*moved.shape[:3], -1))
+
+
+AHEAD = 4
+"""Blocks that are drawn ahead of the training at most."""
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class GeneratedSlices:
+    """An endless series of pairs from a generator: slice `i` is the item `i` of a base seed, whoever draws it when.
+
+    Attributes:
+        sampler: The generator.
+        path: Its run or export.
+        psi: Truncation.
+        block: Slices drawn at once.
+    """
+
+    sampler: Sampler
+    path: Path
+    psi: float = 1.0
+    block: int = 8
+    _readers: list["SliceReader"] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels; empty for a generator of label maps alone."""
+        return tuple(self.sampler.info.channels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first."""
+        return tuple(self.sampler.info.classes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        return self.sampler.info.size
+
+    @property
+    def training_hashes(self) -> set[str]:
+        """Content hashes of the patients that the generator was trained on."""
+        return set(self.sampler.info.training_patients)
+
+    def draw(self, seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images float32 `[n, H, W, C]` in [-1, 1] and labels uint8 `[n, H, W]` of items `start:stop`."""
+        samples = self.sampler.sample(item_seeds(seed, start, stop), self.psi)
+        images = present(samples.images, "a generator without images is refused before the training")
+        return np.clip(images, -1.0, 1.0), samples.labels
+
+    def reader(self, seed: int) -> "SliceReader":
+        """Return a reader of the items of a base seed; `close` ends it."""
+        reader = SliceReader(self, seed)
+        self._readers.append(reader)
+        return reader
+
+    def close(self) -> None:
+        """End all readers and their threads; new ones may be made."""
+        while self._readers:
+            self._readers.pop().close()
+
+
+class SliceReader:
+    """Reads `GeneratedSlices` from any position; going on from there, slices are drawn ahead.
+
+    TensorFlow keeps the functions of a data set for ever, and with them this reader: it has to be closed.
+
+    Args:
+        source: What to draw.
+        seed: Base seed of the items.
+    """
+
+    def __init__(self, source: GeneratedSlices, seed: int):
+        self._source, self._seed = source, seed
+        self._stream: _SliceStream | None = None
+        self._next = -1
+        self._closed = False
+
+    def take(self, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and labels of the items from `position` on, waiting until they are drawn.
+
+        Raises:
+            Exception: Whatever drawing raised.
+        """
+        if self._closed:
+            raise RuntimeError("the reader of synthetic slices has been closed")
+        if self._stream is None or position != self._next:
+            if self._stream is not None:
+                self._stream.close()
+            self._stream = _SliceStream(self._source, seed=self._seed, start=position)
+        self._next = position + count
+        return self._stream.take(count)
+
+    def close(self) -> None:
+        """End the thread that draws; a `take` that waits for it fails."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+
+
+class _SliceStream:
+    """Slices in order; a thread draws a few blocks ahead and waits while nobody takes them."""
+
+    def __init__(self, source: GeneratedSlices, *, seed: int, start: int):
+        self._images: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._blocks: queue.Queue = queue.Queue(maxsize=AHEAD)
+        closed = threading.Event()
+        arguments = (source, seed, start, self._blocks, closed)
+        thread = threading.Thread(target=_draw_ahead, args=arguments, name="synthetic slices", daemon=True)
+        thread.start()
+        # Also at the end of the process, where a thread inside TensorFlow would be torn down with it.
+        self.close = weakref.finalize(self, _end, thread, closed)
+
+    def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        while len(self._images) < count:
+            block = self._next_block()
+            if isinstance(block, BaseException):
+                raise block
+            self._images.extend(block[0])
+            self._labels.extend(block[1])
+        images, labels = np.stack(self._images[:count]), np.stack(self._labels[:count])
+        del self._images[:count], self._labels[:count]
+        return images, labels
+
+    def _next_block(self) -> Any:
+        while self.close.alive:
+            try:
+                return self._blocks.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+        raise RuntimeError("the reader of synthetic slices has been closed")
+
+
+def _draw_ahead(source: GeneratedSlices, seed: int, start: int, blocks: queue.Queue, closed: threading.Event) -> None:
+    # A function and no method: a thread that knew its stream would keep it alive for ever.
+    while not closed.is_set():
+        try:
+            block: object = source.draw(seed, start, start + source.block)
+        except Exception as error:
+            # Belongs to the training, which waits for slices; in this thread nobody would see it.
+            block = error
+        start += source.block
+        while not closed.is_set():
+            try:
+                blocks.put(block, timeout=_POLL_SECONDS)
+                break
+            except queue.Full:
+                continue
+        if isinstance(block, Exception):
+            return
+
+
+def _end(thread: threading.Thread, closed: threading.Event) -> None:
+    closed.set()
+    if thread is not threading.current_thread():
+        thread.join(timeout=60)
+
 
 MEMORY_LIMIT = 2**30
 """Synthetic sets up to this many bytes are held in memory; reading a file for each slice would slow the steps down."""

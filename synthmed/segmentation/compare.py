@@ -13,27 +13,26 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import atomic_file, folder_lock, write_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.arms import (
+from synthmed.segmentation.blend import check_fits, fitting_slices
+from synthmed.segmentation.comparison import (
     ARMS,
     Arm,
     ArmName,
+    Comparison,
     CopiedSlices,
     arm_options,
+    conclude,
     drawn_store,
     plan_arms,
     refuse_equal_draws,
 )
-from synthmed.segmentation.blend import check_fits, fitting_slices
-from synthmed.segmentation.checks import checked
-from synthmed.segmentation.choice import choose_slices
-from synthmed.segmentation.comparison import Comparison, conclude
-from synthmed.segmentation.judge import judged_by
-from synthmed.segmentation.options import SegmentOptions
+from synthmed.segmentation.filter import choose_slices
+from synthmed.segmentation.options import SegmentOptions, checked
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
 from synthmed.segmentation.store_scores import StoreScoring, kept_scores
-from synthmed.segmentation.train import train, training_cases
+from synthmed.segmentation.train import judged_by, train, training_cases
 
 RESULT = "comparison.json"
 

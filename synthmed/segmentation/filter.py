@@ -1,9 +1,12 @@
-"""Choosing the synthetic slices that are worth blending, by what the training patients show and by nothing else."""
+"""Choosing the synthetic slices that are blended in: each scored by what the training patients' slices say of it."""
 
+import csv
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,7 +16,10 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError, check_leak
 from synthmed.evaluation.distances import coarse_vectors, nearest_distances
 from synthmed.evaluation.selection import MaskRanges
+from synthmed.files import atomic_file, sha256_file, sha256_json
 from synthmed.segmentation.metrics import dice
+from synthmed.segmentation.options import Blending
+from synthmed.segmentation.run import ChoiceRecord, SegmentationRun
 
 if TYPE_CHECKING:
     from synthmed.segmentation.run import SegmentationRun
@@ -190,7 +196,7 @@ def _usual_distances(vectors: np.ndarray, patient: np.ndarray) -> tuple[float, f
 def _agreement(
     synthetic: SyntheticSet, labels: np.ndarray, blocks: list[np.ndarray], segmenter: "SegmentationRun"
 ) -> np.ndarray:
-    from synthmed.segmentation.inference import SlicePredictor
+    from synthmed.segmentation.predict import SlicePredictor
 
     # Not the weights of the best validation: validation patients would choose samples through them.
     predictor = SlicePredictor(segmenter.load("last"))
@@ -237,3 +243,75 @@ def check_segmenter(run: "SegmentationRun", store: Store, hashes: set[str], *, f
     ):
         if tuple(own) != tuple(wanted):
             raise UserError(f"{flag} {run.path} has other {what} than {store.path}: {mend}")
+
+
+CHOICE = "chosen.csv"
+
+_Decided = tuple[np.ndarray, ChoiceRecord, list[list[str]]]
+_decided: WeakKeyDictionary[SyntheticSet, dict[Any, _Decided]] = WeakKeyDictionary()
+"""What was decided about sets that are still open: every seed and arm of a comparison asks for the same again."""
+
+
+def choose_slices(
+    synthetic: SyntheticSet, store: Store, cases: list[CaseRecord], blending: Blending
+) -> tuple[SyntheticSet, ChoiceRecord, list[list[str]]]:
+    """Return the slices of a set that `blending` keeps, what a run records of the choice, and a row for each sample.
+
+    The same question about the same set is answered once in a process.
+
+    Args:
+        synthetic: A set that fits the store.
+        store: Real slices.
+        cases: Training cases, the only ones that are looked at.
+        blending: Its `keep` and `judge` say how.
+
+    Raises:
+        UserError: If the segmenter cannot be used, or nothing is left.
+    """
+    judge = SegmentationRun.open(blending.judge) if blending.judge else None
+    # Of an unfinished judge there is no hash, and no answer either: asking for one says why.
+    judged_by = judge_hash(blending)
+    known = _decided.setdefault(synthetic, {})
+    question = (store.content_hash, tuple(case.case for case in cases), blending.keep, blending.judge, judged_by)
+    if question not in known:
+        known[question] = _decide(synthetic, store, cases, judge, keep=blending.keep, judged_by=judged_by)
+    indices, record, rows = known[question]
+    return synthetic.subset(indices), record, rows
+
+
+def judge_hash(blending: Blending) -> str | None:
+    """Return the hash over the weights of the U-Net that judges; None without one, or before it is trained."""
+    weights = SegmentationRun.open(blending.judge).weights("last") if blending.judge else None
+    return sha256_file(weights) if weights and weights.is_file() else None
+
+
+def _decide(
+    synthetic: SyntheticSet,
+    store: Store,
+    cases: list[CaseRecord],
+    judge: SegmentationRun | None,
+    *,
+    keep: float,
+    judged_by: str | None,
+) -> _Decided:
+    table = score_samples(synthetic, store, cases, judge)
+    choice = choose(table, keep=keep)
+    record = ChoiceRecord(
+        kept=len(choice.indices),
+        dropped=choice.summary(),
+        hash=sha256_json([table.names[index] for index in choice.indices]),
+        judge=judged_by,
+    )
+    return choice.indices, record, _rows(table, choice)
+
+
+def write_choice(folder: Path, rows: list[list[str]]) -> None:
+    """Write the rows of `choose_slices` into a run folder."""
+    with atomic_file(folder / CHOICE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["slice", "agreement", "distance", "dropped"], *rows])
+
+
+def _rows(table: SampleTable, choice: Choice) -> list[list[str]]:
+    agreement = [""] * len(table.names) if table.agreement is None else [f"{value:.4f}" for value in table.agreement]
+    distance = [f"{value:.4f}" for value in table.distance]
+    return [list(row) for row in zip(table.names, agreement, distance, choice.reasons, strict=True)]

@@ -1,19 +1,223 @@
-"""Scores of predicted label maps against reference ones, per case and class."""
+"""Scores of predicted label maps beside reference ones, case by case, grouped by patient."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from synthmed.data.volumes import Source
+from synthmed.data.readers import Dataset, read_dataset
+from synthmed.data.store import MANIFEST, read_manifest
+from synthmed.data.volumes import PictureSource, Source, ending_of, source_of
 from synthmed.errors import UserError
+from synthmed.files import read_json
 from synthmed.progress import Progress, silent
-from synthmed.segmentation.label_maps import LabelMap, find_label_maps, labelled_dataset, read_label_map
 from synthmed.segmentation.metrics import dice, relative_volume_difference, surface_distances
-from synthmed.segmentation.patients import known_patients
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Mean, Score, Scores, summarise, write_scores
-from synthmed.segmentation.targets import Target, Targets, find_targets, targets_of
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Values of one label map and where they lie.
+
+    Attributes:
+        values: Integers, `[X, Y, Z]`.
+        spacing: Size of an element along each axis, in mm where the file says so.
+        affine: Index to world, or None where the file type carries no geometry.
+    """
+
+    values: np.ndarray
+    spacing: tuple[float, float, float]
+    affine: np.ndarray | None
+
+
+def find_label_maps(path: Path | str) -> dict[str, Source]:
+    """Return {case: label map} of a label file, of a folder of them, or of the `labelsTr` of a data set folder.
+
+    Raises:
+        UserError: If there is none, or two files belong to one case.
+    """
+    path = Path(path)
+    if path.is_file():
+        return {_case_name(path): source_of(path, mask=True)}
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist: give a label map or a folder of them")
+    folder = path / "labelsTr" if (path / "labelsTr").is_dir() else path
+    found: dict[str, Source] = {}
+    for file in _image_files(folder):
+        case = _case_name(file)
+        if case in found:
+            raise UserError(f"{file} and {found[case].path.name} are of one case: keep one of them")
+        found[case] = source_of(file, mask=True)
+    if not found:
+        raise UserError(f"{folder} holds no label maps that can be read, as .nii.gz or .png")
+    return found
+
+
+def labelled_dataset(path: Path) -> Dataset | None:
+    """Return the data set in a folder where its reader finds label maps beside images; else None.
+
+    Raises:
+        UserError: Why its reader fails, where the folder holds no label files of its own either.
+    """
+    if not path.is_dir() or (path / "labelsTr").is_dir():
+        # Of the layouts with a description the label maps are enough, and their images may be elsewhere.
+        return None
+    try:
+        dataset = read_dataset(path)
+    except UserError:
+        # A folder of label maps alone need not be a data set.
+        if not _image_files(path):
+            raise
+        return None
+    return dataset if any(case.label for case in dataset.cases) else None
+
+
+def read_label_map(source: Source) -> LabelMap:
+    """Read a label map.
+
+    Raises:
+        UserError: If it cannot be read, has channels, or holds values that are no whole numbers.
+    """
+    volume = source.open()
+    if volume.channels != 1:
+        raise UserError(f"{volume.path} has {volume.channels} channels: give one class number an element")
+    values = volume.voxels()[..., 0]
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        if not np.array_equal(whole, values):
+            raise UserError(f"{volume.path} is no label map: it holds values that are no whole numbers")
+        values = whole.astype(np.int64)
+    geometry = volume.geometry
+    placed = None if isinstance(source, PictureSource) else np.asarray(geometry.affine)
+    return LabelMap(values, geometry.zooms, placed)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Return the files of a folder whose names end as those of images do, sorted."""
+    files = (file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    return sorted(file for file in files if ending_of(file.name) is not None)
+
+
+def _case_name(path: Path) -> str:
+    """Return the file's name without the ending of an image format."""
+    return path.name.removesuffix(ending_of(path.name) or path.suffix)
+
+
+def find_patients(source: Path | str | None, reference: Path | str) -> dict[str, str]:
+    """Return the patient of each case, as far as it is known.
+
+    Args:
+        source: A store, or a JSON file of `{"case": "patient"}`; None to ask the reference.
+        reference: What is scored against. Of a data set its reader knows the patients; of label files nobody does.
+
+    Raises:
+        UserError: If `source` is neither.
+    """
+    if source is None:
+        return known_patients(Path(reference), labelled_dataset(Path(reference)))
+    source = Path(source)
+    if (source / MANIFEST).is_file():
+        return {case.case: case.patient for case in read_manifest(source).cases}
+    if source.is_dir():
+        raise UserError(f"--patients {source} is no store: give a store, or a JSON file of case and patient")
+    content = read_json(source)
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise UserError(f'--patients {source} must be {{"case": "patient"}}, names as text: mend it')
+    return content
+
+
+def known_patients(folder: Path, dataset: Dataset | None) -> dict[str, str]:
+    """Return the patient of each case of what is scored against; nothing where nobody says.
+
+    Args:
+        folder: Where it is.
+        dataset: What `labelled_dataset` found there.
+    """
+    if dataset is None and (folder / "labelsTr").is_dir():
+        try:
+            dataset = read_dataset(folder)
+        except UserError:
+            # The images of a data set with a description may be elsewhere; its label maps are enough.
+            return {}
+    return {} if dataset is None else {case.case: case.patient for case in dataset.cases}
+
+
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One class or region.
+
+    Attributes:
+        label: Number by which it is known in a table: the class's value, or the region's place in their order from 1.
+        name: Its name.
+        values: The values in the label files that it is made of.
+    """
+
+    label: int
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """All that a description names.
+
+    Attributes:
+        named: Classes or regions.
+        regions: Whether they are regions, which share values.
+        ignore: Value in the reference that means "not known"; None where there is none.
+    """
+
+    named: tuple[Target, ...] = ()
+    regions: bool = False
+    ignore: int | None = None
+
+
+def find_targets(reference: Path, first: Path) -> Targets:
+    """Return what the description names that lies nearest to a folder of label files; nothing where there is none.
+
+    Args:
+        reference: The folder, or a data set with `labelsTr`.
+        first: One of its label files.
+    """
+    folders = [reference, reference.parent, first.parent.parent]
+    path = next((folder / DESCRIPTION for folder in folders if (folder / DESCRIPTION).is_file()), None)
+    content = read_json(path) if path else {}
+    labels = content.get("labels") if isinstance(content, dict) else None
+    return _targets(labels) if isinstance(labels, dict) else Targets()
+
+
+def targets_of(dataset: Dataset) -> Targets:
+    """Return what a data set names, as its reader understood it."""
+    classes = {name: (value,) for name, value in zip(dataset.classes[1:], dataset.label_values[1:], strict=True)}
+    named = tuple(
+        Target(number if dataset.regions else values[0], name, values)
+        for number, (name, values) in enumerate((dataset.regions or classes).items(), start=1)
+    )
+    return Targets(named, bool(dataset.regions), dataset.ignore_value)
+
+
+def _targets(labels: dict[str, Any]) -> Targets:
+    # Medical Segmentation Decathlon writes {"1": "name"}, nnU-Net {"name": 1}, or {"name": [1, 2]} for a region.
+    pairs = [(str(value), _whole([key])) if key.isdecimal() else (key, _whole(value)) for key, value in labels.items()]
+    ignore = next((values[0] for name, values in pairs if name == "ignore" and len(values) == 1), None)
+    kept = [(name, values) for name, values in pairs if values and values != (0,) and name != "ignore"]
+    regions = any(len(values) > 1 for _, values in kept)
+    named = tuple(
+        Target(number if regions else values[0], name, values) for number, (name, values) in enumerate(kept, start=1)
+    )
+    return Targets(named, regions, ignore)
+
+
+def _whole(value: Any) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(int(one) for one in values) if all(str(one).isdecimal() for one in values) else ()
+
 
 __all__ = [
     "DEFAULT_TOLERANCE",

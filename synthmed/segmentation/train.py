@@ -1,26 +1,257 @@
-"""Training the U-Net on real slices, or on real and synthetic ones."""
+"""Training a U-Net on real slices or on real and synthetic ones, from its last checkpoint on."""
 
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from synthmed.data.pictures import SHORTEST_SIDE, render_outlines, save_png, tile
 from synthmed.data.schema import CaseRecord, Split
 from synthmed.data.split import keep_training_patients
 from synthmed.data.store import Store
+from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.errors import UserError
+from synthmed.errors import UserError, present
 from synthmed.files import check_resumable, folder_lock, is_free, sha256_json
 from synthmed.hardware import resolve_precision
 from synthmed.progress import Progress, Say, silent
-from synthmed.segmentation.blend import check_fits, fitting_slices, offered
-from synthmed.segmentation.choice import choose_slices, write_choice
-from synthmed.segmentation.on_the_fly import GeneratedSlices
-from synthmed.segmentation.options import SegmentOptions
-from synthmed.segmentation.run import RunRecord, SegmentationRun, SyntheticRecord
-from synthmed.segmentation.schedule import Schedule
-from synthmed.segmentation.symmetry import decided
+from synthmed.segmentation.augment import decided
+from synthmed.segmentation.blend import (
+    ContextSlices,
+    GeneratedSlices,
+    SyntheticSlices,
+    blended_batches,
+    check_fits,
+    fitting_slices,
+    offered,
+)
+from synthmed.segmentation.engine import SegmentationEngine
+from synthmed.segmentation.filter import choose_slices, write_choice
+from synthmed.segmentation.options import Schedule, SegmentOptions
+from synthmed.segmentation.predict import SlicePredictor, validate
+from synthmed.segmentation.run import CHECKPOINTS, RunRecord, SegmentationRun, SyntheticRecord
+from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
+from synthmed.training.stopping import stop_on_signal
+
+REAL, SYNTHETIC = (255, 255, 255), (255, 0, 255)
+"""Colours of the frames; no class has either."""
+FRAME = 3
+MOST = 32
+BATCH_PICTURE = "batch.png"
+
+
+def batch_sheet(
+    images: NDArray[np.float32], labels: NDArray[np.uint8], synthetic: NDArray[np.bool_], *, colour: bool = False
+) -> NDArray[np.uint8]:
+    """Return a picture of a batch with label outlines: real slices framed in white, synthetic ones in magenta.
+
+    Args:
+        images: `(n, height, width, channels)`, about -1 to 1.
+        labels: `(n, height, width)` class indices, `IGNORE` where not known.
+        synthetic: `(n,)`, which slices are no real ones.
+        colour: Whether three channels are one picture's red, green and blue.
+
+    Returns:
+        `(height, width, 3)`; of a batch of more than `MOST` slices that many, spread over it evenly.
+    """
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), MOST)).round().astype(int))
+    enlarge = max(1, -(-SHORTEST_SIDE // min(images.shape[1:3])))
+    pictures = render_outlines(images[chosen], labels[chosen], enlarge=enlarge, colour=colour)
+    framed = np.pad(pictures, ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0)))
+    inside = np.pad(np.ones(pictures.shape[1:3], bool), FRAME)
+    frames = np.where(synthetic[chosen, None], SYNTHETIC, REAL).astype(np.uint8)
+    framed = np.where(inside[None, :, :, None], framed, frames[:, None, None, :])
+    return tile(framed, columns=max(1, round(8 / max(1, pictures.shape[2] // pictures.shape[1]))))
+
+
+def write_batch_picture(folder: Path, batch: dict[str, Any], channels: tuple[str, ...]) -> None:
+    """Write the picture of a batch of `blended_batches` into a run folder.
+
+    Args:
+        folder: The run.
+        batch: "image", "label" and "synthetic".
+        channels: Names of the image channels; of slices that come with their neighbours the middle one is drawn.
+    """
+    image, label, synthetic = (np.asarray(batch[name]) for name in ("image", "label", "synthetic"))
+    before = (image.shape[-1] - len(channels)) // 2
+    image = image[..., before : before + len(channels)]
+    colour = tuple(channels) == ("red", "green", "blue")
+    save_png(folder / BATCH_PICTURE, batch_sheet(image, label, synthetic, colour=colour))
+
+
+KEPT_CHECKPOINTS = 2
+
+
+class TrainingLoop:
+    """One training, from its last checkpoint or its beginning.
+
+    Args:
+        run: Where it is recorded.
+        store: Real slices.
+        numbers: Slices of the store to train on.
+        synthetic: Slices to blend in, or None.
+        report: Told after each step.
+        say: Called with lines that a user should read; by default they are notes of the progress.
+    """
+
+    def __init__(
+        self,
+        run: SegmentationRun,
+        store: Store,
+        numbers: np.ndarray,
+        synthetic: SyntheticSlices | GeneratedSlices | None,
+        *,
+        report: Progress,
+        say: Say | None = None,
+    ):
+        self.run, self.store, self.numbers, self.synthetic, self.report = run, store, numbers, synthetic, report
+        self.options = run.record.options
+        self.say = say or (lambda line: self.report(self.step, self.options.steps, line))
+        self.engine = SegmentationEngine(
+            self.options,
+            size=store.size,
+            channels=len(store.channels),
+            classes=len(store.classes),
+            policy=run.record.policy,
+            class_weights=run.record.class_weights,
+        )
+        self.predictor = SlicePredictor(self.engine.average)
+        # All that the rest of the training depends on besides variables.
+        self.step = 0
+        self.best: float | None = None
+        self.stale = 0
+        self.window: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def go(self) -> None:
+        """Do all steps that are left, or until validations no longer improve, and keep the result.
+
+        When asked to stop, keep a checkpoint instead.
+        """
+        try:
+            self._go()
+        finally:
+            if isinstance(self.synthetic, GeneratedSlices):
+                self.synthetic.close()
+
+    def _go(self) -> None:
+        self._restore()
+        saved_step = self.step
+        saved = last = time.monotonic()
+        batches = self._batches(self.step)
+        self.report(0, 0, "compiling")
+        with stop_on_signal() as stop:
+            while not self._complete() and not stop:
+                self._do_step(next(batches))
+                now = time.monotonic()
+                self.seconds, last = self.seconds + now - last, now
+                note = self._between_steps()
+                if now - saved >= self.options.checkpoint_seconds:
+                    self._save()
+                    saved, saved_step = now, self.step
+                self.report(self.step, self.options.steps, note)
+            # A validation, its best weights and the log are written before the checkpoint of their step: a process that
+            # dies in between does all of them again from the one before.
+            if self.step > saved_step:
+                self._save()
+            if self._complete():
+                self.run.save(self.engine.average, "last")
+
+    def _complete(self) -> bool:
+        patience = self.options.patience
+        return self.step >= self.options.steps or (patience is not None and self.stale >= patience)
+
+    def _batches(self, start: int) -> Iterator[dict[str, Any]]:
+        options = self.options
+        real: SliceSource = ContextSlices(self.store, options.context) if options.context else self.store
+        return iter(
+            blended_batches(
+                real,
+                self.numbers,
+                self.synthetic,
+                batch=options.batch,
+                ratio=options.ratio,
+                seed=options.seed,
+                augmentation=options.augmentation,
+                blending=options.blending,
+                steps=options.steps,
+                start=start,
+            )
+        )
+
+    def _do_step(self, batch: dict[str, Any]) -> None:
+        if self.step == 0:
+            write_batch_picture(self.run.path, batch, self.store.channels)
+        values = self.engine.step(self.step, batch)
+        self.step += 1
+        if not math.isfinite(values["loss"]):
+            raise UserError(
+                f"the loss of {self.run.path} is not finite at step {self.step}: try a lower --learning-rate or "
+                "--precision float32"
+            )
+        self.window.append(values)
+
+    def _between_steps(self) -> str:
+        """Write the log and validate as these fall due; return the newest figure in a few words."""
+        options = self.options
+        note = f"loss {self.window[-1]['loss']:.3f}"
+        at_end = self.step == options.steps
+        if self.step % options.log_every == 0 or at_end:
+            self._log_window()
+        if self.step % present(options.validate_every, "options are resolved") == 0 or at_end:
+            self._validate()
+            if self._complete() and not at_end:
+                if self.window:
+                    self._log_window()
+                self.run.log({"step": self.step, "stopped": f"{self.stale} validations without gain"})
+        return note if self.best is None else f"{note}, best validation Dice {self.best:.3f}"
+
+    def _log_window(self) -> None:
+        means = {name: float(np.mean([values[name] for values in self.window])) for name in self.window[0]}
+        self.run.log({"step": self.step, **means, "seconds": round(self.seconds, 2)})
+        self.window = []
+
+    def _validate(self) -> None:
+        if not self.store.cases("val"):
+            return
+        result = validate(self.predictor, self.store, "val")
+        self.run.log({"step": self.step, "validation": result})
+        score = result["dice"]
+        if score is not None and (self.best is None or score > self.best):
+            self.best, self.stale = score, 0
+            self.run.save(self.engine.average, "best")
+        else:
+            self.stale += 1
+
+    def _save(self) -> None:
+        self.run.refuse_removed()
+        arrays = {name: variable.numpy() for name, variable in self.engine.state().items()}
+        names = ("step", "best", "stale", "window", "seconds")
+        state = {name: getattr(self, name) for name in names}
+        save_checkpoint(self.run.path / CHECKPOINTS, arrays, state, keep=KEPT_CHECKPOINTS)
+
+    def _restore(self) -> None:
+        folder = self.run.path / CHECKPOINTS
+        remove_leftovers(folder)
+        found = find_newest(folder)
+        if found is not None:
+            variables = self.engine.state()
+            if set(found.arrays) != set(variables):
+                raise UserError(f"{found.checkpoint.path} belongs to another network: choose another --out")
+            for name, variable in variables.items():
+                variable.assign(found.arrays[name])
+            state = found.checkpoint.state
+            self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
+            self.window, self.seconds = state["window"], state["seconds"]
+            for line in found.lines():
+                self.say(line)
+            found.remove_damaged()
+        self.run.cut_log(self.step)
 
 
 def train(
@@ -68,8 +299,6 @@ def _train(
     report: Progress,
     say: Say | None,
 ) -> SegmentationRun:
-    from synthmed.segmentation.loop import TrainingLoop
-
     check_resumable(out, resume=resume)
     store.require_labels()
     cases = training_cases(store, options.train_patients)
@@ -146,7 +375,7 @@ def _record(
     from keras.distribution import list_devices
 
     from synthmed.models.unet import levels_for, width_for
-    from synthmed.segmentation.losses import frequency_weights
+    from synthmed.segmentation.engine import frequency_weights
 
     accelerator = any(not device.startswith("cpu") for device in list_devices())
     policy = resolve_precision(options.precision, accelerator=accelerator)
@@ -221,3 +450,42 @@ def _begun(out: Path, record: RunRecord) -> SegmentationRun | None:
             f"{out} was begun with other settings ({', '.join(differing)}): resume with those, or choose another --out"
         )
     return run
+
+
+def judge_folder(run: Path) -> Path:
+    """Return where the judge of a run is kept: beside its folder, which holds one training alone."""
+    return run.with_name(f"{run.name}-judge")
+
+
+def with_judge(store: Store, run: Path, options: SegmentOptions, *, progress: Progress | None = None) -> SegmentOptions:
+    """Return the options with a judge: the same training on the same patients' real slices alone.
+
+    Args:
+        store: Real slices.
+        run: Folder of the training that the judge is for. A judge that is there already is not trained again.
+        options: Of that training.
+        progress: Told after each step.
+
+    Raises:
+        UserError: If the process was asked to stop.
+    """
+    alone = options.model_copy(
+        # Samples have no neighbouring slices, and whoever chooses samples must not be chosen by validation patients.
+        update={
+            "ratio": 0.0,
+            "blending": options.blending.without_synthetic(),
+            "context": 0,
+            "patience": None,
+            "keep": "last",
+        }
+    )
+    judge = train(store, judge_folder(run), alone, resume=True, progress=progress)
+    if not judge.finished:
+        raise UserError(f"stopped while the judge of --filter was trained; {judge.path} is saved: give the same again")
+    return judged_by(options, judge)
+
+
+def judged_by(options: SegmentOptions, judge: SegmentationRun) -> SegmentOptions:
+    """Return the options with a trained U-Net as the judge of synthetic slices."""
+    blending = options.blending.model_copy(update={"judge": str(judge.path)})
+    return options.model_copy(update={"blending": blending})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from synthmed.errors import UserError
 from synthmed.files import atomic_file, atomic_folder, first_free_folder, write_json
-from synthmed.generation.savedmodel import INFO_FILE
+from synthmed.generation.generator import INFO_FILE
 from synthmed.serving.card import model_card
 
 if TYPE_CHECKING:

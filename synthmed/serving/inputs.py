@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.generation.savedmodel import INFO_FILE
+from synthmed.generation.generator import INFO_FILE
 from synthmed.serving.status import invalid
 
 _OURS = {"sample", "geometry", "describe"}

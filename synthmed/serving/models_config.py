@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthmed.errors import UserError
-from synthmed.generation.savedmodel import is_saved_model, versions
+from synthmed.generation.generator import is_saved_model, versions
 
 LARGEST_VERSION = 2**63 - 1
 """The protocols carry versions as int64."""

@@ -8,8 +8,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from synthmed.errors import UserError
-from synthmed.generation.sampler import BATCH, Samples, Told, drawing_signature, sample_in_batches
-from synthmed.generation.savedmodel import shipped_models, versions
+from synthmed.generation.generator import (
+    BATCH,
+    Samples,
+    Told,
+    drawing_signature,
+    sample_in_batches,
+    shipped_models,
+    versions,
+)
 from synthmed.progress import Progress, silent
 from synthmed.serving.modelclient import TIMEOUT_SECONDS, Access, Address, ModelClient
 

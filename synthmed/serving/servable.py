@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from synthmed.errors import UserError
-from synthmed.generation.sampler import BATCH
+from synthmed.generation.generator import BATCH
 from synthmed.serving.inputs import Items, check_tensors, takes_any_shape
 from synthmed.serving.status import Code, ServingError, invalid
 

@@ -1,13 +1,14 @@
-"""The whole story on a phantom: data, generator, labelled samples, U-Nets with and without them, scores."""
+"""The whole story on a phantom: real alone beside real and synthetic, and what that showed."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
@@ -15,7 +16,40 @@ from synthmed.errors import UserError
 from synthmed.files import check_resumable, folder_lock
 from synthmed.progress import Progress, silent, stage
 from synthmed.segmentation.score import Scores
-from synthmed.study.demo_result import BLENDED, REAL_ONLY, SHOWN, DemoResult
+
+SHOWN = 8
+"""Slices in each sample grid."""
+
+REAL_ONLY = "real slices alone"
+BLENDED = "real and generated slices"
+
+
+@dataclass(kw_only=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes:
+        channels: Names of the channels.
+        train_patients: Patients that trained the generator and the U-Nets.
+        test_patients: Patients on which the U-Nets are scored.
+        generated: Slices drawn.
+        kimg: Thousands of real images shown to the discriminator.
+        real: (images float32 [n, H, W, C] in [-1, 1], labels uint8 [n, H, W]) of training slices.
+        fake: The same of generated slices.
+        scores: Scores of the test patients, of the U-Nets trained on `REAL_ONLY` and `BLENDED`.
+        seconds: Seconds that each step took.
+    """
+
+    channels: tuple[str, ...]
+    train_patients: int
+    test_patients: int
+    generated: int
+    kimg: float
+    real: tuple[NDArray[np.float32], NDArray[np.uint8]]
+    fake: tuple[NDArray[np.float32], NDArray[np.uint8]]
+    scores: dict[str, Scores]
+    seconds: dict[str, float] = field(default_factory=dict)
+
 
 Result = TypeVar("Result")
 
@@ -187,7 +221,7 @@ def _train_generator(path: Path, store: Store, options: DemoOptions, tell: Progr
 
 def _generate(run: Path, out: Path, options: DemoOptions, tell: Progress) -> None:
     from synthmed.generation.generate import generate
-    from synthmed.generation.locate import open_sampler
+    from synthmed.generation.generator import open_sampler
 
     if not out.exists():
         sampler, _ = open_sampler(run)

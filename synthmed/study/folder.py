@@ -1,18 +1,19 @@
-"""The folder of a study: where everything lies, whose it is, and who works on it."""
+"""The folder of a study: where each task's outcome lies, and who works on it."""
 
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from synthmed import __version__
 from synthmed.errors import UserError
-from synthmed.files import INNER_LOCK, folder_lock, read_json, sha256_json, write_json
+from synthmed.files import INNER_LOCK, Busy, file_lock, folder_lock, read_json, sha256_json, sync, write_json
 
 STUDY, PROGRESS, RUNNING = "study.json", "progress.json", "running"
 FORMAT, FORMAT_VERSION = "synthmed-study", 1
@@ -145,3 +146,36 @@ def _named(holder: Path) -> str:
         return f" by process {value['pid']} on {value['host']} since {value['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+WAIT_SECONDS = 60.0
+"""For the process of a worker that was killed to notice it and end."""
+
+
+@contextmanager
+def alone(lock: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
+    """Hold a task against other processes.
+
+    Raises:
+        Busy: If another one holds it for longer than `wait` seconds.
+    """
+    end = time.monotonic() + wait
+    told = f"another process holds {lock}: wait for it or stop it"
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(file_lock(lock, told))
+                break
+            except Busy:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.2)
+        yield
+
+
+def publish(work: Path, target: Path) -> None:
+    """Move a work folder to where finished tasks lie; what says of an earlier try that it failed goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(work, target)
+    sync(target.parent)

@@ -9,9 +9,8 @@ from synthmed.data.schema import Split
 from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.segmentation.auto_ratio import FEWEST_PATIENTS
-from synthmed.study.config import Configuration
+from synthmed.study.config import Configuration, Model
 from synthmed.study.folder import Kind
-from synthmed.study.model import Model
 from synthmed.study.sources import Source
 
 FORMATS: dict[Kind, int] = {"store": 1, "generator": 1, "slices": 1, "judge": 1, "trial": 1}

@@ -1,8 +1,4 @@
-"""A process of its own for each task.
-
-Its number of threads is fixed before TensorFlow starts, what it takes from memory is given back, and if it dies the
-worker lives and says how it died. It ends with the worker that started it, after writing a checkpoint.
-"""
+"""A task in a process of its own, so that what it takes of memory and devices ends with it."""
 
 import json
 import logging
@@ -17,9 +13,16 @@ from pathlib import Path
 
 from synthmed.errors import present
 from synthmed.files import write_json
-from synthmed.study.attempt import Outcome, attempt
 from synthmed.study.folder import StudyFolder
 from synthmed.study.grid import Task
+from synthmed.study.work import Outcome, attempt
+
+
+def dask_setup(worker: object) -> None:
+    """Leave Ctrl-C to the study, which ends its workers in order; else each of them would show a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 
 TRIES = 3
 """How often a process may be killed from outside before its task counts as failed."""

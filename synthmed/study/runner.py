@@ -1,28 +1,101 @@
-"""Running the tasks of a study on a Dask scheduler, whatever happens to its workers."""
+"""Running the tasks of a study on Dask workers."""
 
+import logging
 import queue
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthmed.errors import UserError
+from synthmed.extras import install_hint
 from synthmed.files import read_json, write_json
+from synthmed.hardware import core_count
 from synthmed.progress import Progress, Say, silent, unheard
-from synthmed.study.attempt import Outcome, begin, outcome_of
 from synthmed.study.config import Configuration
 from synthmed.study.folder import FAILED, STUDY, TRIAL, StudyFolder
 from synthmed.study.grid import Grid, Task, make_grid, trial_words
-from synthmed.study.journal import Journal, Summary
 from synthmed.study.process import in_process
+from synthmed.study.record import Journal, Summary, Tracker
 from synthmed.study.sources import open_sources
-from synthmed.study.tracking import Tracker
+from synthmed.study.work import Outcome, begin, outcome_of
 from synthmed.training.stopping import answering
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+CONNECT_SECONDS = 30
+# Workers are many processes that start at once on a machine that may be busy.
+_SETTINGS = {
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "120s",
+    "distributed.worker.preload": ["synthmed.study.process"],
+}
+
+
+def default_workers(threads: int) -> int:
+    """Return how many tasks of so many threads this machine has processors for."""
+    return max(1, core_count() // threads)
+
+
+@contextmanager
+def connect(scheduler: str | None, *, workers: int | None, threads: int, tasks: int) -> "Iterator[Client]":
+    """Yield a client of a Dask scheduler; workers that are started for it end with the block.
+
+    Args:
+        scheduler: Its address; None starts one here, with workers that are started again when they die.
+        workers: How many tasks at a time on this machine.
+        threads: Of each task.
+        tasks: How many there are to do.
+
+    Raises:
+        UserError: If Dask is missing, or nobody answers at the address.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        name = error.name or "distributed"
+        raise UserError(f"a study needs the Python package {name}: {install_hint('distributed')}") from None
+    for name in ("distributed", "tornado.application"):
+        # What matters of a worker's death is told in our own words.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if scheduler is not None:
+        if workers is not None:
+            raise UserError("--workers starts workers here, --scheduler uses those of a cluster: leave out one")
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise UserError(
+                f"no Dask scheduler answers at {scheduler} ({_first(error)}): start one with `dask scheduler`, or "
+                "leave out --scheduler"
+            ) from None
+        with client:
+            yield client
+        return
+    count = min(workers or default_workers(threads), max(tasks, 1))
+    with (
+        dask.config.set(_SETTINGS),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            # Any port that is free, for this machine alone.
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:100]
+
 
 Work = Callable[[StudyFolder, Task, str], Outcome]
 """Does a task on a worker, given the study's folder and its token."""
@@ -78,8 +151,6 @@ def run_study(
             return journal.summary()
         for digest in missing:
             (folder.of("trial", digest) / FAILED).unlink(missing_ok=True)
-        from synthmed.study.workers import connect
-
         threads = configuration.threads
         with answering(ENDING), connect(scheduler, workers=workers, threads=threads, tasks=len(tasks)) as client:
             _Run(folder, grid, tasks, client, journal, tracker, work, token, say).go()

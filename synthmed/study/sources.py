@@ -15,7 +15,7 @@ from synthmed.study.config import Configuration, DataSet, Phantom
 from synthmed.study.folder import StudyFolder
 
 DRAW_SEEDS = 1_000_003
-"""Between the seeds of two draws of training patients, as in `synthmed.segmentation.arms`."""
+"""Between the seeds of two draws of training patients, as in `synthmed.segmentation.comparison`."""
 
 
 @dataclass(frozen=True)

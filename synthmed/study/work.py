@@ -1,11 +1,13 @@
-"""What each kind of task does. TensorFlow is imported here, in a process that does one task alone."""
+"""The tasks of a study: a store, a generator, slices, a filter model or a trial, each made once and whole; pruning."""
 
+import errno
 import math
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,15 +17,12 @@ from synthmed.data.readers import ReadOptions, read_dataset
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import InvariantError, UserError, check_leak, present
-from synthmed.files import read_json, write_json
+from synthmed.files import Busy, read_json, write_json
 from synthmed.progress import Progress, stage
 from synthmed.segmentation.run import CHECKPOINTS
-from synthmed.study.attempt import Stopped
-from synthmed.study.config import DataSet, Scoring
-from synthmed.study.folder import DONE, TRIAL, StudyFolder
+from synthmed.study.config import DataSet, Recipe, Scoring
+from synthmed.study.folder import DONE, FOLDERS, RUNNING, STUDY, TRIAL, Kind, StudyFolder, alone, publish
 from synthmed.study.grid import Task
-from synthmed.study.locks import publish
-from synthmed.study.model import Recipe
 
 CONTENT = {"store": "store", "generator": "run", "slices": "set", "judge": "unet", "trial": "unet"}
 """What a task of each kind makes in its folder."""
@@ -108,7 +107,7 @@ def _generator(folder: StudyFolder, task: Task, out: Path, report: Progress) -> 
 
 def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict[str, Any]:
     from synthmed.generation.generate import generate
-    from synthmed.generation.locate import open_sampler
+    from synthmed.generation.generator import open_sampler
 
     store = _open_store(folder, task)
     digest = present(task.of("generator"), "slices need one")
@@ -231,7 +230,7 @@ def _seconds(run: Any) -> float:
 
 def _added(folder: StudyFolder, task: Task, store: Store) -> SyntheticSet | None:
     """Return what is blended in: the first slices that were drawn, or copies of real ones."""
-    from synthmed.segmentation.arms import CopiedSlices
+    from synthmed.segmentation.comparison import CopiedSlices
 
     added, digest = task.identity["added_patients"], task.of("slices")
     if digest is not None:
@@ -299,3 +298,169 @@ def _hours(folder: StudyFolder, task: Task, made: dict[str, Any]) -> dict[str, f
             seconds += read_json(folder.of("generator", generator) / DONE)["seconds"]
     parts = {"generator": seconds, "training": made["seconds"], "scoring": made["scoring_seconds"]}
     return {name: round(value / 3600, 5) for name, value in parts.items()}
+
+
+Status = Literal["finished", "failed", "stopped", "full", "busy"]
+Maker = Callable[[StudyFolder, Task, Progress], None]
+TELL_SECONDS = 1.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Libraries with their own writers put the system's words into exceptions of their own.
+_FULL_WORDS = ("no space left on device", "disk quota exceeded")
+
+
+class Stopped(Exception):
+    """The process was asked to end; what is done so far is kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended.
+
+    Attributes:
+        status: "busy" is another process at the same task, "stopped" an attempt that was asked to end, "full" a disk.
+        cause: Why it is not finished, in one line.
+    """
+
+    status: Status
+    cause: str = ""
+
+
+def attempt(folder: StudyFolder, task: Task, make: Maker) -> Outcome:
+    """Make a task unless it is there, with nobody else at it, and return how that ended; nothing is raised.
+
+    Args:
+        folder: Of the study.
+        task: What to make.
+        make: Makes it.
+    """
+    try:
+        with alone(folder.lock_file(task.digest)):
+            if not folder.finished(task.kind, task.digest):
+                folder.work(task.digest).mkdir(parents=True, exist_ok=True)
+                make(folder, task, _told(folder, task))
+        return Outcome("finished")
+    except Busy as error:
+        return Outcome("busy", str(error))
+    except (Stopped, KeyboardInterrupt, SystemExit):
+        return Outcome("stopped", "it was asked to stop")
+    except BaseException as error:
+        return outcome_of(error)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return how an attempt ended that raised this."""
+    text = " ".join(str(error).split())
+    if getattr(error, "errno", None) in _FULL or any(words in text.lower() for words in _FULL_WORDS):
+        return Outcome("full", text[:300])
+    if isinstance(error, UserError):
+        return Outcome("failed", text)
+    if isinstance(error, MemoryError):
+        return Outcome("failed", "not enough memory: fewer workers, or smaller batches")
+    return Outcome("failed", f"{type(error).__name__}: {text[:300]}")
+
+
+def begin(folder: StudyFolder, task: Task) -> None:
+    """Say that a task has been begun."""
+    write_json(progress_file(folder, task), {"done": 0, "total": 0, "note": "starting"})
+
+
+def progress_file(folder: StudyFolder, task: Task) -> Path:
+    """Return where an attempt says how far it is; only tasks at work have such a file."""
+    return folder.path / RUNNING / f"{task.digest}.json"
+
+
+def _told(folder: StudyFolder, task: Task) -> Progress:
+    last = 0.0
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            write_json(progress_file(folder, task), {"done": done, "total": total, "note": note})
+
+    return report
+
+
+_KEPT_ALWAYS: tuple[Kind, ...] = ("trial",)
+
+
+@dataclass
+class Pruned:
+    """What was removed.
+
+    Attributes:
+        folders: Folders that went, or would go.
+        size: Their bytes.
+        needed: Finished tasks that stay because a trial is still to be made of them.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    size: int = 0
+    needed: int = 0
+
+
+def prune(out: Path, *, everything: bool = False, dry_run: bool = False) -> Pruned:
+    """Remove what only finished trials were made of; every score stays, and what is wanted again is made again.
+
+    Removed are checkpoints of finished trials, and stores and drawn slices that no unfinished trial needs, with what
+    earlier configurations left. Generators stay, since they took longest.
+
+    Args:
+        out: Folder of the study.
+        everything: Remove generators that no unfinished trial needs and the weights of the U-Nets, too.
+        dry_run: Remove nothing.
+
+    Raises:
+        UserError: If there is no study, or it is being worked on.
+    """
+    folder = StudyFolder(out)
+    if folder.check() is None:
+        raise UserError(f"{out} is no study (it has no {STUDY}): give the folder of `synthmed study run --out`")
+    with folder.locked():
+        pruned = Pruned()
+        needed = _needed(folder)
+        for path in _candidates(folder, needed, everything=everything):
+            pruned.folders.append(path)
+            pruned.size += _size(path)
+        pruned.needed = len(needed)
+        if not dry_run:
+            for path in pruned.folders:
+                _remove(path)
+        return pruned
+
+
+def _needed(folder: StudyFolder) -> set[str]:
+    """Return the hashes of all tasks that unfinished trials of the present configuration need."""
+    tasks: dict[str, list[list[str]]] = read_json(folder.path / STUDY)["tasks"]
+    needed: set[str] = set()
+    pending = [one for one in read_json(folder.path / STUDY)["trials"] if not folder.finished("trial", one)]
+    while pending:
+        digest = pending.pop()
+        if digest not in needed:
+            needed.add(digest)
+            pending += [other for _, other in tasks[digest]]
+    return needed
+
+
+def _candidates(folder: StudyFolder, needed: set[str], *, everything: bool) -> list[Path]:
+    found: list[Path] = []
+    for trial in sorted(folder.of("trial", "").glob("*")):
+        run = trial / CONTENT["trial"]
+        if folder.finished("trial", trial.name):
+            found += [run] if everything and run.is_dir() else [*run.glob(CHECKPOINTS)]
+    for kind in FOLDERS:
+        if kind in _KEPT_ALWAYS or (kind == "generator" and not everything):
+            continue
+        found += [path for path in sorted(folder.of(kind, "").glob("*")) if path.name not in needed]
+    found += [path for path in sorted(folder.work("").glob("*")) if path.name not in needed]
+    return found
+
+
+def _remove(path: Path) -> None:
+    # What says that it is finished goes first: a prune that is cut off must leave nothing that looks whole.
+    (path / DONE).unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+def _size(path: Path) -> int:
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())

@@ -37,7 +37,7 @@ def call(*arguments):
 def test_run_tells_what_is_finished_and_what_failed(monkeypatch, tmp_path, file):
     """After a night its user must learn whether all is there, and where the causes stand."""
     from synthmed.study import runner
-    from synthmed.study.journal import Summary
+    from synthmed.study.record import Summary
 
     asked = {}
 

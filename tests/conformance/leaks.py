@@ -19,9 +19,9 @@ from synthmed.data.readers import read_dataset
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.evaluation.features import refuse_held_out
 from synthmed.files import write_json
+from synthmed.segmentation.augment import symmetry
 from synthmed.segmentation.blend import check_fits, refuse_leaks
 from synthmed.segmentation.filter import TrainingSlices, score_samples
-from synthmed.segmentation.symmetry import symmetry
 from synthmed.study import work
 
 
@@ -97,7 +97,7 @@ def tries(folder):
 
     def drawn():
         work.SyntheticSet = SyntheticSet
-        stand_in("synthmed.generation.locate", open_sampler=lambda _: (None, ""))
+        stand_in("synthmed.generation.generator", open_sampler=lambda _: (None, ""))
         stand_in("synthmed.generation.generate", generate=lambda _, out, **__: write_set(out, store, held_out))
         asked = task(how={})
         asked.identity = {"patients": 1, "masks": None, "psi": 1.0, "seed": 0}

@@ -10,7 +10,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.memorisation.audit import audit
 from synthmed.evaluation.selection import MaskRanges, closest_samples, select_best, write_selection
-from synthmed.generation.provenance import sidecar
+from synthmed.generation.info import sidecar
 from synthmed.generation.writers import FORMATS, Item, open_writer
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthmed.generation.sampler import sample_in_batches
+from synthmed.generation.generator import sample_in_batches
 
 
 class PaintingSampler:

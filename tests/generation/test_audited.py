@@ -9,9 +9,9 @@ import pytest
 from synthmed.errors import UserError
 from synthmed.evaluation.memorisation.audit import audit
 from synthmed.evaluation.result import Estimate, EvaluationSummary, SummaryFigure, Verdict, read_evaluation_summary
-from synthmed.generation.audited import EVALUATION_FILE, audit_bundle, read_verdict, record_audit
+from synthmed.generation.audited import audit_bundle
 from synthmed.generation.bundle import GeneratorBundle
-from synthmed.generation.provenance import dataset_description
+from synthmed.generation.info import EVALUATION_FILE, dataset_description, read_verdict, record_audit
 from synthmed.serving.card import model_card
 from synthmed.serving.export import export_bundle
 
@@ -104,7 +104,7 @@ def test_a_generator_is_audited_against_its_own_store_alone(tiny_bundle, store, 
     bundle = GeneratorBundle(info, whole.generator, run=tmp_path)
     data = SimpleNamespace(store=str(store.path), store_hash=store.content_hash)
     monkeypatch.setattr(runs.Run, "open", lambda path: SimpleNamespace(data=data))
-    monkeypatch.setattr("synthmed.generation.sampler.KerasSampler", lambda bundle: Drawn(store))
+    monkeypatch.setattr("synthmed.generation.generator.KerasSampler", lambda bundle: Drawn(store))
     found = audit_bundle(bundle, count=5)
     assert found.verdict.samples == 5 and found.verdict.model_hash == info.model_hash
     assert audit_bundle(GeneratorBundle(whole.info, whole.generator, run=tmp_path), count=5) is None

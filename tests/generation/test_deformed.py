@@ -9,9 +9,9 @@ from scipy import ndimage
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.generation.deformed import DeformedMasks, deformed
 from synthmed.generation.generate import generate
-from synthmed.generation.sampler import KerasSampler
+from synthmed.generation.generator import KerasSampler
+from synthmed.generation.masks import DeformedMasks, deformed
 from synthmed.training.options import TrainOptions
 from synthmed.training.run import DataSummary, Run
 

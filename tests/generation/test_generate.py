@@ -9,8 +9,8 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import first_free_folder
+from synthmed.generation.drawing import Shard
 from synthmed.generation.generate import default_folders, generate
-from synthmed.generation.seeds import Shard
 
 
 def test_items_depend_on_their_seed_alone(painter, tmp_path):

@@ -17,7 +17,7 @@ from synthmed.data.volumes import NiftiSource
 from synthmed.data.volumes.itk import ItkSource
 from synthmed.data.volumes.pictures import PictureSource
 from synthmed.errors import UserError
-from synthmed.generation.realcases import file_names, save, write_real_case
+from synthmed.generation.merge import file_names, save, write_real_case
 
 SHAPE = (4, 5, 6)
 OBLIQUE = np.array([[0.9, 0.1, 0, -7], [-0.1, 0.9, 0, 3], [0, 0, 2.5, 11], [0, 0, 0, 1.0]])

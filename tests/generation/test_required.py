@@ -8,9 +8,8 @@ import pytest
 from synthmed.data.attributes import AttributeTable
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.generation.drawing import MAX_SEED, Requirement, Shard, retry_seeds, told_rows
 from synthmed.generation.generate import generate
-from synthmed.generation.required import Requirement, retry_seeds, told_rows
-from synthmed.generation.seeds import MAX_SEED, Shard
 
 TABLE = AttributeTable(steps=4, positions=(0, 1, 2), shown=((), (1,), (1, 2)), counts=(6, 3, 1))
 
@@ -70,7 +69,7 @@ def test_a_told_generator_is_asked_for_such_slices_alone(painter, tiny_info, tmp
 
 def test_what_never_shows_is_told(painter, tiny_info, tmp_path, monkeypatch):
     """The command would never end."""
-    monkeypatch.setattr("synthmed.generation.required.MOST_TRIES", 17)
+    monkeypatch.setattr("synthmed.generation.drawing.MOST_TRIES", 17)
     for told, mend in (((), "--set shown=true"), (("shown",), "train it longer")):
         with pytest.raises(UserError, match=f"tiny-base showed posterior in 0 of 17 tries: .*{mend}"):
             generate(_rare(painter, tiny_info, share=0.0, told=told), tmp_path / "set", count=3, require=("posterior",))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthmed.errors import UserError
-from synthmed.generation.seeds import ITEMS_PER_SEED, MAX_SEED, Shard, case_name, item_seeds
+from synthmed.generation.drawing import ITEMS_PER_SEED, MAX_SEED, Shard, case_name, item_seeds
 
 seeds = st.integers(0, MAX_SEED)
 items = st.integers(0, ITEMS_PER_SEED - 1)

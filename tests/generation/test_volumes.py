@@ -6,10 +6,9 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
+from synthmed.generation.drawing import Shard, told_along
 from synthmed.generation.generate import generate
-from synthmed.generation.sampler import KerasSampler
-from synthmed.generation.seeds import Shard
-from synthmed.generation.volumes import told_along
+from synthmed.generation.generator import KerasSampler
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 def test_the_example_learns_from_the_generator_that_ships():
     """Who still has a pipeline of tensorflow-addons could not use our generators, whatever the example says."""
-    from synthmed.generation.savedmodel import newest_version, shipped_models
+    from synthmed.generation.generator import newest_version, shipped_models
 
     outcome = run(newest_version(next(shipped_models().glob("hippocampus"))), "--n", 256, "--epochs", 10)
     assert outcome.returncode == 0, outcome.stderr[-3000:]

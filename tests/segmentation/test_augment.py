@@ -7,9 +7,7 @@ from scipy import ndimage
 
 from synthmed.data.schema import IGNORE
 from synthmed.segmentation import recolour, warp
-from synthmed.segmentation.augment import Augmentation, augment
-from synthmed.segmentation.draws import Draws
-from synthmed.segmentation.warp import AIR
+from synthmed.segmentation.augment import AIR, Augmentation, Draws, augment
 
 STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0, geometry=1)
 

@@ -12,9 +12,9 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import auto_ratio, score, store_scores
 from synthmed.segmentation.auto_ratio import choose_ratio, keep_choice, search_folder
-from synthmed.segmentation.bootstrap import difference
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.score import Score
+from synthmed.segmentation.score_table import difference
 
 TINY = check_options({"steps": 2, "batch": 4, "width": 4, "levels": 2, "precision": "float32"})
 

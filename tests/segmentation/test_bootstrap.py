@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthmed.segmentation.bootstrap import difference, mean_dice
+from synthmed.segmentation.score_table import difference, mean_dice
 
 
 def simulate(random, *, gain, repetitions=3, patients=30):

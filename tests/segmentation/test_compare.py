@@ -9,16 +9,14 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.segmentation import choice, store_scores
 from synthmed.segmentation import compare as comparing
-from synthmed.segmentation.arms import ARMS, CopiedSlices, arm_options, drawn_store, plan_arms
 from synthmed.segmentation.auto_ratio import with_ratio
 from synthmed.segmentation.blend import fitting_slices
-from synthmed.segmentation.bootstrap import Interval
 from synthmed.segmentation.compare import CompareOptions, check_compare_options, compare, write_splits
-from synthmed.segmentation.comparison import conclude, verdict
-from synthmed.segmentation.options import check_options
+from synthmed.segmentation.comparison import ARMS, CopiedSlices, arm_options, conclude, drawn_store, plan_arms, verdict
+from synthmed.segmentation.options import Blending, check_options
 from synthmed.segmentation.run import ChoiceRecord, SegmentationRun
-from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.score import Score
+from synthmed.segmentation.score_table import Interval
 from synthmed.segmentation.train import training_cases
 
 TINY = check_options({"steps": 1, "batch": 4, "width": 4, "levels": 2, "precision": "float32"})

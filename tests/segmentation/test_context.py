@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from synthmed.segmentation.context import ContextSlices, stacked_channels, widened, with_context
-from synthmed.segmentation.inference import SlicePredictor
+from synthmed.segmentation.blend import ContextSlices, stacked_channels, widened, with_context
+from synthmed.segmentation.predict import SlicePredictor
 
 
 class Recorder:

@@ -9,12 +9,10 @@ import pytest
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import LeakError, UserError
 from synthmed.evaluation.selection import MaskRanges
-from synthmed.segmentation import choice as choosing
-from synthmed.segmentation.choice import choose_slices
-from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, score_samples
-from synthmed.segmentation.options import check_options
+from synthmed.segmentation import filter as choosing
+from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, choose_slices, score_samples
+from synthmed.segmentation.options import Blending, check_options
 from synthmed.segmentation.run import SegmentationRun
-from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train import train
 
 NAMES = ("background", "organ", "lesion")

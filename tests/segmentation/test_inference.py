@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from synthmed.segmentation import inference
+from synthmed.segmentation import predict as inference
 from synthmed.segmentation.engine import SegmentationEngine
-from synthmed.segmentation.inference import SlicePredictor
 from synthmed.segmentation.options import SegmentOptions
+from synthmed.segmentation.predict import SlicePredictor
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.segmentation.compare import CompareOptions, compare
-from synthmed.segmentation.judge import judge_folder, with_judge
-from synthmed.segmentation.options import check_options
+from synthmed.segmentation.options import Blending, check_options
 from synthmed.segmentation.run import SegmentationRun
-from synthmed.segmentation.schedule import Blending
+from synthmed.segmentation.train import judge_folder, with_judge
 
 TINY = {"steps": 1, "batch": 4, "width": 4, "levels": 2, "precision": "float32"}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthmed.data.schema import IGNORE
-from synthmed.segmentation.losses import (
+from synthmed.segmentation.engine import (
     LARGEST_RATIO,
     SMOOTH,
     cross_entropy,

@@ -11,17 +11,12 @@ import pytest
 
 from synthmed.errors import UserError
 from synthmed.generation.bundle import GeneratorBundle
-from synthmed.generation.locate import open_sampler
-from synthmed.generation.sampler import KerasSampler, Samples
+from synthmed.generation.generator import KerasSampler, Samples, open_sampler
 from synthmed.models.generators import SliceGenerator
 from synthmed.segmentation.augment import Augmentation
-from synthmed.segmentation.blend import blended_batches, fitting_slices
-from synthmed.segmentation.context import ContextSlices
-from synthmed.segmentation.loop import TrainingLoop
-from synthmed.segmentation.on_the_fly import AHEAD, GeneratedSlices
-from synthmed.segmentation.options import check_options
-from synthmed.segmentation.schedule import Blending
-from synthmed.segmentation.train import train
+from synthmed.segmentation.blend import AHEAD, ContextSlices, GeneratedSlices, blended_batches, fitting_slices
+from synthmed.segmentation.options import Blending, check_options
+from synthmed.segmentation.train import TrainingLoop, train
 from synthmed.serving.export import export_bundle
 
 STILL = Augmentation(geometry=0, elastic=0, sharpness=0, intensity=0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synthmed.segmentation.pictures import FRAME, MOST, REAL, SYNTHETIC, batch_sheet
+from synthmed.segmentation.train import FRAME, MOST, REAL, SYNTHETIC, batch_sheet
 
 
 def test_frames_tell_real_from_synthetic_slices():

@@ -14,10 +14,9 @@ from synthmed.data.slicing import prepare_case
 from synthmed.errors import UserError
 from synthmed.segmentation import predict as predicting
 from synthmed.segmentation.augment import Augmentation, with_mirror
-from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.options import check_options
 from synthmed.segmentation.postprocess import largest_components
-from synthmed.segmentation.predict import averaged_labels, predict, source_probabilities
+from synthmed.segmentation.predict import SlicePredictor, averaged_labels, predict, source_probabilities, validate
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score import score_folders
 from synthmed.segmentation.train import train

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthmed.errors import UserError
-from synthmed.segmentation.options import check_options
-from synthmed.segmentation.schedule import Blending, Schedule, batch_parts, check_blending
+from synthmed.segmentation.options import Blending, Schedule, batch_parts, check_blending, check_options
 
 
 @given(batch=st.integers(2, 200), ratio=st.floats(0, 50))

@@ -12,9 +12,8 @@ import SimpleITK
 from synthmed.data.readers import CaseFiles, Dataset, read_dataset
 from synthmed.data.volumes import source_of
 from synthmed.errors import UserError
-from synthmed.segmentation import label_maps
-from synthmed.segmentation.patients import find_patients
-from synthmed.segmentation.score import score_folders, write_scores
+from synthmed.segmentation import score as label_maps
+from synthmed.segmentation.score import find_patients, score_folders, write_scores
 
 
 def write(path, values, *, affine=None):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from synthmed.errors import LeakError
-from synthmed.segmentation.augment import Augmentation, mirrored, with_mirror
-from synthmed.segmentation.symmetry import decided, symmetry
+from synthmed.segmentation.augment import Augmentation, decided, mirrored, symmetry, with_mirror
 
 SIZE = (32, 48)
 

@@ -8,15 +8,12 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.models.unet import UNet
-from synthmed.segmentation.augment import mirrored
-from synthmed.segmentation.inference import SlicePredictor, validate
-from synthmed.segmentation.loop import TrainingLoop
-from synthmed.segmentation.losses import frequency_weights
+from synthmed.segmentation.augment import LIKE_OTHERS, mirrored, symmetry
+from synthmed.segmentation.engine import frequency_weights
 from synthmed.segmentation.options import check_options
-from synthmed.segmentation.predict import predict
+from synthmed.segmentation.predict import SlicePredictor, predict, validate
 from synthmed.segmentation.run import SegmentationRun
-from synthmed.segmentation.symmetry import LIKE_OTHERS, symmetry
-from synthmed.segmentation.train import train, training_cases, unseen_cases
+from synthmed.segmentation.train import TrainingLoop, train, training_cases, unseen_cases
 
 TINY = {"steps": 7, "batch": 4, "width": 4, "levels": 2, "log_every": 3, "precision": "float32", "validate_every": 5}
 
@@ -28,7 +25,7 @@ def weights(run, which="last"):
 
 def validate_as(monkeypatch, scores):
     """Let validations give the scores of a table by step instead of looking at any patient."""
-    from synthmed.segmentation import loop
+    from synthmed.segmentation import train as loop
 
     real = TrainingLoop._validate
 

@@ -29,7 +29,7 @@ def all_variants(tiny_bundle, models, tmp_path_factory):
     """Return a function from a variant to one exported version of it."""
     from functools import cache
 
-    from synthmed.generation.savedmodel import newest_version
+    from synthmed.generation.generator import newest_version
     from synthmed.serving.export import export_bundle
 
     @cache

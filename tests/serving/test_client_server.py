@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from synthmed.cli.query import command
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
-from synthmed.generation.savedmodel import SavedModelSampler
+from synthmed.generation.generator import SavedModelSampler
 from synthmed.serving import GeneratorClient
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.models_config import models_below

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.generation.sampler import KerasSampler
-from synthmed.generation.savedmodel import SavedModelSampler, newest_version
+from synthmed.generation.generator import KerasSampler, SavedModelSampler, newest_version
 from synthmed.serving.export import export_bundle
 
 SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40])

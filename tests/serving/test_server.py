@@ -19,7 +19,7 @@ pytest.importorskip("tensorflow_serving")
 
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
-from synthmed.generation.savedmodel import SavedModelSampler, newest_version
+from synthmed.generation.generator import SavedModelSampler, newest_version
 from synthmed.serving.access import Access
 from synthmed.serving.client import RestClient
 from synthmed.serving.listener import bound_socket

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from synthmed.files import write_json
-from synthmed.study.attempt import attempt
-from synthmed.study.folder import DONE, TRIAL
-from synthmed.study.locks import publish
-from synthmed.study.yamlfile import parse_configuration
+from synthmed.study.config import parse_configuration
+from synthmed.study.folder import DONE, TRIAL, publish
+from synthmed.study.work import attempt
 
 pytest.importorskip("distributed", reason="needs the extra `study`")
 cloudpickle = pytest.importorskip("cloudpickle")

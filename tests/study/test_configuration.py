@@ -7,7 +7,7 @@ import pytest
 from fakes import TEXT, configuration
 
 from synthmed.errors import UserError
-from synthmed.study.yamlfile import parse_configuration, preset_names, read_configuration
+from synthmed.study.config import parse_configuration, preset_names, read_configuration
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from fakes import TEXT, configuration, done, faking, table
 
 from synthmed.errors import UserError
 from synthmed.study.folder import StudyFolder
-from synthmed.study.prune import prune
 from synthmed.study.runner import run_study
+from synthmed.study.work import prune
 
 SMALL = TEXT.replace("patients: [2, 4]", "patients: 2", 1).replace("draws: 2", "draws: 1")
 

@@ -12,9 +12,9 @@ from fakes import table
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.files import read_json
 from synthmed.segmentation.run import SegmentationRun
-from synthmed.study.prune import prune
+from synthmed.study.config import parse_configuration, preset_text, read_configuration
 from synthmed.study.runner import run_study
-from synthmed.study.yamlfile import parse_configuration, preset_text, read_configuration
+from synthmed.study.work import prune
 from synthmed.training.run import Run
 
 psutil = pytest.importorskip("psutil")

@@ -196,7 +196,7 @@ def test_data_that_disappears_or_changes_between_runs(scheduler, tmp_path):
 
 def test_nobody_at_the_address_is_told_in_one_line(tmp_path, monkeypatch):
     """A cluster that is not up would look like a fault of the study."""
-    from synthmed.study import workers
+    from synthmed.study import runner as workers
 
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
     with pytest.raises(UserError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):

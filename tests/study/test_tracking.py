@@ -7,9 +7,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from fakes import configuration, faking, table
 
-from synthmed.study import tracking
+from synthmed.study import record as tracking
+from synthmed.study.record import metrics, parameters
 from synthmed.study.runner import run_study
-from synthmed.study.tracking import metrics, parameters
 
 SMALL = """
 data: [{name: phantom, phantom: {cases: 4, size: 16, channels: 1}, split: [0.5, 0, 0.5]}]

@@ -52,7 +52,7 @@ def test_a_run_trained_under_jax_is_exported_where_tensorflow_is(folder):
     import tensorflow as tf
 
     from synthmed.generation.bundle import load_bundle
-    from synthmed.generation.locate import open_sampler
+    from synthmed.generation.generator import open_sampler
     from synthmed.serving.export import export_bundle
 
     version = export_bundle(load_bundle(folder / "run"), to=folder / "models", name="from-jax")

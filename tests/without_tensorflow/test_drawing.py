@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthmed.generation.locate import open_sampler
+from synthmed.generation.generator import open_sampler
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.networks import make_generator
 from synthmed.training.options import TrainOptions, resolve
@@ -18,7 +18,7 @@ CODE = """
 import sys, jax, keras, numpy as np
 from pathlib import Path
 from synthmed.generation.generate import generate
-from synthmed.generation.locate import open_sampler
+from synthmed.generation.generator import open_sampler
 given = np.load("given.npz")
 
 jit, programs = jax.jit, []

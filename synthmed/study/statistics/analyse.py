@@ -9,8 +9,8 @@ import numpy as np
 
 from synthmed import __version__
 from synthmed.errors import UserError, present
-from synthmed.segmentation.bootstrap import RESAMPLES, Interval
 from synthmed.segmentation.comparison import FEW_PATIENTS
+from synthmed.segmentation.score_table import RESAMPLES, Interval
 from synthmed.study.statistics.cells import ALPHA, block_gain, block_results, mean_score, oracle_results, with_shares
 from synthmed.study.statistics.findings import (
     CellResult,

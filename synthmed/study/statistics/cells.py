@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.errors import present
-from synthmed.segmentation.bootstrap import RESAMPLES, Interval, difference, mean_dice
+from synthmed.segmentation.score_table import RESAMPLES, Interval, difference, mean_dice
 from synthmed.study.statistics.findings import CellResult, GainVerdict
 from synthmed.study.statistics.significance import PairedTest, corrected, signed_rank
 from synthmed.study.statistics.tables import ORACLE, REAL, Block, Model, Repetition, Study, Table

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from synthmed.segmentation.bootstrap import Interval
+from synthmed.segmentation.score_table import Interval
 from synthmed.study.statistics.significance import MixedSummary, PairedTest, Ranking
 from synthmed.study.statistics.tables import ORACLE, REAL
 
