@@ -29,18 +29,18 @@ def main() -> None:
     import tensorflow as tf
     from operations import operations
 
-    from synthmed.generation.generator import KerasSampler
+    from synthmed.generation.generator import RunGenerator
 
     bundle = make_bundle(arguments.size, variant=arguments.variant, precision=arguments.precision)
-    sampler = KerasSampler(bundle, batch=arguments.batch)
+    generator = RunGenerator(bundle, batch=arguments.batch)
     seeds = np.arange(arguments.batch)
-    sampler.sample(seeds, PSI)
+    generator.sample_seeds(seeds, PSI)
     first_batch = since_start()
     seed, psi = tf.constant(seeds, tf.int64), tf.fill([arguments.batch], PSI)
     function = tf.function(bundle.sample).get_concrete_function(seed, psi)
     measured = Interleaved(operations([(function, 1)]), {"sample": 1.0})
     for _ in range(arguments.rounds):
-        measured.round({"sample": lambda: sampler.sample(seeds, PSI)})
+        measured.round({"sample": lambda: generator.sample_seeds(seeds, PSI)})
     emit(
         {
             "benchmark": "generation",
@@ -60,7 +60,7 @@ def make_bundle(name: str, *, variant: str, precision: str):
     """Return a bundle with fresh weights; a `cond` one with its mask generator."""
     from synthmed.data.template import Template
     from synthmed.generation.bundle import GeneratorBundle
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
     from synthmed.training.networks import make_generator
 
     side, channels = SIZES[name]["size"], SIZES[name]["channels"]
@@ -79,7 +79,7 @@ def make_bundle(name: str, *, variant: str, precision: str):
         offset=(0.0,) * channels,
         dtype="float32",
     )
-    info = BundleInfo(
+    info = GeneratorInfo(
         name="benchmark",
         variant=variant,
         size=(side, side),

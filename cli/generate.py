@@ -81,7 +81,7 @@ def command(
     """
     from synthmed.generation.drawing import Shard
     from synthmed.generation.generate import check_drawable, check_request, default_folders, generate
-    from synthmed.generation.generator import BATCH, open_sampler
+    from synthmed.generation.generator import BATCH, load_generator
     from synthmed.generation.masks import chosen_masks
 
     batch = BATCH if batch is None else batch
@@ -90,12 +90,12 @@ def command(
     target = lock_first_free(default_folders()) if out is None else out
     lock_folder(target)
     source = chosen_masks(masks)
-    sampler, origin = open_sampler(model, batch=batch)
-    check_drawable(sampler, unit=unit, fmt=fmt, masks=source, require=require)
-    console(stderr=True).print(origin)
+    generator = load_generator(model, batch=batch)
+    check_drawable(generator, unit=unit, fmt=fmt, masks=source, require=require)
+    console(stderr=True).print(generator.origin)
     with progress("generate") as report:
         generate(
-            sampler,
+            generator,
             target,
             count=count,
             unit=unit,

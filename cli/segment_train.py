@@ -153,14 +153,13 @@ def _blended(
     synthetic: Path | None, generator: Path | None, options: "SegmentOptions"
 ) -> "SyntheticSet | GeneratedSlices | None":
     from synthmed.data.synthetic import SyntheticSet
-    from synthmed.generation.generator import open_sampler
+    from synthmed.generation.generator import load_generator
     from synthmed.segmentation.blend import GeneratedSlices
 
     if synthetic and generator:
         raise UserError("--synthetic and --generator exclude each other: leave one of them out")
     if generator:
-        sampler, _ = open_sampler(generator)
-        return GeneratedSlices(sampler, generator, psi=options.blending.psi)
+        return GeneratedSlices(load_generator(generator), generator, psi=options.blending.psi)
     return SyntheticSet.open(synthetic) if synthetic else None
 
 

@@ -56,7 +56,7 @@ def elsewhere():
 def tiny_info():
     """Return a function from a variant to what a generator of 32 x 48 slices, two channels, three classes says."""
     from synthmed.data.template import Template
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
     def template(number: int) -> Template:
         # Rows to posterior, columns to left, oblique by a little, and written in another order than drawn.
@@ -71,8 +71,8 @@ def tiny_info():
             dtype="float32",
         )
 
-    def make(variant: str) -> BundleInfo:
-        return BundleInfo(
+    def make(variant: str) -> GeneratorInfo:
+        return GeneratorInfo(
             name=f"tiny-{variant}",
             variant=variant,
             size=(32, 48),
@@ -95,12 +95,12 @@ def tiny_info():
 def tiny_bundle(tiny_info):
     """Return a function from a variant to an untrained generator bundle, as `tiny_info` describes it.
 
-    A told one knows position and shown classes; its slices are four, at whose ends only background is.
+    A conditional one knows position and shown classes; its slices are four, at whose ends only background is.
     """
     from functools import cache
 
     @cache
-    def make(variant: str, told: bool = False):
+    def make(variant: str, conditional: bool = False):
         import keras
 
         from synthmed.data.attributes import AttributeTable
@@ -110,17 +110,17 @@ def tiny_bundle(tiny_info):
         def generator(kind: str, seed: int):
             keras.utils.set_random_seed(seed)
             sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
-            sizes |= {"position": told, "shown": told}
+            sizes |= {"position": conditional, "shown": conditional}
             return SliceGenerator(variant=kind, size=(32, 48), channels=2, classes=3, name=kind, **sizes)
 
         masks = generator("mask", 2) if variant == "cond" else None
         info = tiny_info(variant)
-        if told:
+        if conditional:
             table = AttributeTable(
                 steps=4, positions=(0, 1, 1, 2, 3), shown=((), (1,), (1, 2), (1,), ()), counts=(3, 1, 2, 3, 4)
             )
             templates = [one.model_copy(update={"slices": 3 + 2 * number}) for number, one in enumerate(info.templates)]
-            changes = {"told": ("position", "shown"), "attributes": table, "templates": templates}
+            changes = {"conditioning": ("position", "shown"), "attributes": table, "templates": templates}
             info = info.model_copy(update=changes)
         return GeneratorBundle(info, generator(variant, 1), masks)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from synthmed.data.pictures import render, save_png, tile
 from synthmed.data.store import Store
-from synthmed.generation.generator import open_sampler
+from synthmed.generation.generator import load_generator
 
 COLUMNS, ROWS, ENLARGE = 3, 4, 2
 
@@ -19,8 +19,8 @@ def main(store_path: str, run: str, out: str) -> None:
     train = store.indices("train")
     shown = train[store.class_counts[train][:, 1:].sum(axis=1) > 40]
     real = np.random.default_rng(0).permutation(shown)[:count]
-    sampler, _ = open_sampler(Path(run))
-    drawn = sampler.sample(seeds=np.arange(8 * count), psi=1.0)
+    generator = load_generator(Path(run))
+    drawn = generator.sample_seeds(seeds=np.arange(8 * count), psi=1.0)
     kept = np.flatnonzero((drawn.labels > 0).sum(axis=(1, 2)) > 40)[:count]
     left = tile(render(store.images(real), store.labels(real)), columns=COLUMNS)
     right = tile(render(drawn.images[kept], drawn.labels[kept]), columns=COLUMNS)

@@ -91,7 +91,7 @@ class Identity:
         self._within = {part for part in self._parts if len(part) >= (2 if _IDEOGRAPHIC.search(part) else _SUBSTRING)}
         self._whole = {name for name in self._whole if len(name) >= (2 if _IDEOGRAPHIC.search(name) else _SUBSTRING)}
 
-    def is_told_by(self, text: str) -> bool:
+    def is_revealed_by(self, text: str) -> bool:
         """Return whether any part of what is known of the people stands in `text`.
 
         Case, accents and ways of writing umlauts do not matter: MÜLLER is Mueller is Muller. Parts of two or three

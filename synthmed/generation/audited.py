@@ -10,7 +10,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.evaluation.memorisation.audit import Audit, audit
 from synthmed.evaluation.result import EvaluationSummary
-from synthmed.generation.drawing import item_seeds
+from synthmed.generation.generator import item_seeds
 from synthmed.generation.info import EVALUATION_FILE, record_audit
 from synthmed.progress import Progress, silent
 
@@ -38,18 +38,18 @@ def audit_bundle(
     Raises:
         UserError: If `count` is below 1.
     """
-    from synthmed.generation.generator import KerasSampler
+    from synthmed.generation.generator import RunGenerator
 
     if count < 1:
         raise UserError(f"--audit-n must be at least 1, got {count}")
     store = _training_store(bundle)
     if store is None:
         return None
-    sampler = KerasSampler(bundle)
+    generator = RunGenerator(bundle)
     seeds = item_seeds(seed, 0, count)
     drawn = []
     for first in range(0, count, _BLOCK):
-        drawn.append(sampler.sample(seeds[first : first + _BLOCK], 1.0))
+        drawn.append(generator.sample_seeds(seeds[first : first + _BLOCK], 1.0))
         progress(min(first + _BLOCK, count), count, "drawn for the audit")
     images = [one.images for one in drawn if one.images is not None]
     return audit(

@@ -8,7 +8,7 @@ from keras import ops
 
 from synthmed.errors import UserError
 from synthmed.evaluation.result import read_evaluation_summary
-from synthmed.generation.info import EVALUATION_FILE, BundleInfo, read_verdict
+from synthmed.generation.info import EVALUATION_FILE, GeneratorInfo, read_verdict
 from synthmed.models.attributes import shown_classes
 from synthmed.models.generators import SliceGenerator
 from synthmed.models.items import (
@@ -27,9 +27,9 @@ from synthmed.training.run import Run
 class GeneratorBundle:
     """A generator, its mask generator where it is a `cond`, and what describes them.
 
-    All methods are `keras.ops` and can be traced. Where a generator is told position or shown classes, an item draws
-    them from the table of the training slices by its seed; both generators of a `cond` bundle are told the same, but
-    that what an image shows is read from its mask.
+    All methods are `keras.ops` and can be traced. Where a generator is conditioned on position or class presence, an
+    item draws them from the table of the training slices by its seed; both generators of a `cond` bundle get the same,
+    but that what an image shows is read from its mask.
 
     Args:
         info: Description.
@@ -40,7 +40,7 @@ class GeneratorBundle:
 
     def __init__(
         self,
-        info: BundleInfo,
+        info: GeneratorInfo,
         generator: SliceGenerator,
         mask_generator: SliceGenerator | None = None,
         *,
@@ -50,8 +50,8 @@ class GeneratorBundle:
         self.generator = generator
         self.mask_generator = mask_generator
         self.run = run
-        if self.is_told and info.attributes is None:
-            raise ValueError("a generator that is told attributes needs the table of those of the training slices")
+        if self.is_conditional and info.attributes is None:
+            raise ValueError("a generator with conditioning needs the table of what the training slices have")
 
     @property
     def models(self) -> list[SliceGenerator]:
@@ -59,8 +59,8 @@ class GeneratorBundle:
         return [self.generator] + ([self.mask_generator] if self.mask_generator is not None else [])
 
     @property
-    def is_told(self) -> bool:
-        """Whether a generator is told anything of a slice beside its mask."""
+    def is_conditional(self) -> bool:
+        """Whether a generator is conditioned on anything beside a mask."""
         return any(model.attribute_dim for model in self.models)
 
     def latents(self, seed):
@@ -70,7 +70,7 @@ class GeneratorBundle:
     def mapping(self, z):
         """Return styles `(batch, num_ws, w_dim)` for latent codes `(batch, z_dim)`.
 
-        A generator that is told attributes is told those that most training slices have.
+        A generator with conditioning gets that of most training slices.
         """
         attributes = None
         table = self.info.attributes
@@ -94,36 +94,38 @@ class GeneratorBundle:
         planes = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
         return self._parts(planes, mask)
 
-    def sample(self, seed, psi, mask=None, told: dict | None = None) -> dict:
+    def sample(self, seed, psi, mask=None, conditioning: dict | None = None) -> dict:
         """Draw items; a `cond` bundle without `mask` draws its own.
 
         Args:
             seed: int64 `(batch,)`.
             psi: float32 `(batch,)`, truncation; 1 is none.
             mask: int32 `(batch, height, width)` class indices, `cond` only.
-            told: Instead of what the seed draws: "position" `(batch,)` in [0, 1] and "shown" `(batch, classes - 1)`.
+            conditioning: Instead of what the seed draws: "position" `(batch,)` in [0, 1] and "shown"
+                `(batch, classes - 1)`.
 
         Returns:
             As `synthesis`.
         """
-        told = self.told(seed) if told is None else told
+        conditioning = self.conditioning(seed) if conditioning is None else conditioning
         if self.mask_generator is not None and mask is None:
-            mask = self.masks(seed, psi, told)
-        attributes = self._attributes(self.generator, told, mask)
+            mask = self.masks(seed, psi, conditioning)
+        attributes = self._attributes(self.generator, conditioning, mask)
         return self._parts(draw_items(self.generator, seed, psi, self._condition(mask), attributes), mask)
 
-    def masks(self, seed, psi, told: dict | None = None):
+    def masks(self, seed, psi, conditioning: dict | None = None):
         """Return the label maps, uint8 `(batch, height, width)`, that a `cond` bundle draws for `sample`."""
         if self.mask_generator is None:
             raise ValueError(f"a {self.info.variant} bundle has no mask generator")
-        attributes = self._attributes(self.mask_generator, self.told(seed) if told is None else told, None)
+        conditioning = self.conditioning(seed) if conditioning is None else conditioning
+        attributes = self._attributes(self.mask_generator, conditioning, None)
         planes = draw_items(self.mask_generator, seed, psi, attributes=attributes)
         return split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
 
-    def told(self, seed) -> dict | None:
-        """Return what items are told by their seeds, as `sample` takes it; None where no generator is told anything."""
+    def conditioning(self, seed) -> dict | None:
+        """Return the conditioning of items by their seeds, as `sample` takes it; None where no generator has any."""
         table = self.info.attributes
-        if not self.is_told or table is None:
+        if not self.is_conditional or table is None:
             return None
         return item_attributes(seed, table, classes=self.generator.classes)
 
@@ -131,12 +133,12 @@ class GeneratorBundle:
         """Return int32 `(batch,)`: which of `info.templates` brings an item to source units."""
         return item_number(seed, stream=TEMPLATE_STREAM, below=len(self.info.templates))
 
-    def _attributes(self, generator: SliceGenerator, told: dict | None, mask):
-        if not generator.attribute_dim or told is None:
+    def _attributes(self, generator: SliceGenerator, conditioning: dict | None, mask):
+        if not generator.attribute_dim or conditioning is None:
             return None
         given = generator.variant == "cond"
         return generator.attributes(
-            told["position"], shown_classes(mask, generator.classes) if given else told["shown"]
+            conditioning["position"], shown_classes(mask, generator.classes) if given else conditioning["shown"]
         )
 
     def _condition(self, mask):
@@ -173,7 +175,7 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
     if data.attributes is None and any(model.attribute_dim for model in models):
         raise UserError(f"{run.path / 'run.json'} has no table of what training slices show: train the run again")
     model_hash = _weights_hash(models)
-    info = BundleInfo(
+    info = GeneratorInfo(
         # The folder's name may tell of people, and the model's is in all that it draws.
         name=f"{run.options.variant}-{model_hash[:8]}",
         variant=run.options.variant,
@@ -189,7 +191,7 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         dataset=data.dataset,
         licence=data.licence,
         options=run.options.model_dump(mode="json"),
-        told=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
+        conditioning=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
         attributes=data.attributes,
         audit=read_verdict(run.path, model_hash),
         evaluation=read_evaluation_summary(run.path / EVALUATION_FILE, model_hash),

@@ -8,29 +8,10 @@ import numpy as np
 
 from synthmed.data.attributes import AttributeTable
 from synthmed.errors import UserError, present
-from synthmed.generation.generator import Sampler, Samples, Told
+from synthmed.generation.generator import Conditioning, Generator, Samples
 
 if TYPE_CHECKING:
-    from synthmed.generation.info import BundleInfo
-
-ITEMS_PER_SEED = 10**9
-"""How many items one base seed names; a power of ten, so that a case name shows the seed and the item's number."""
-
-MAX_SEED = 2**32 - 1
-"""Largest base seed: every item seed then fits in a signed 64-bit integer, the widest that a server takes."""
-
-
-def item_seeds(seed: int, start: int, stop: int) -> np.ndarray:
-    """Return the int64 seeds of items `start` to `stop - 1` of base seed `seed`; no two (seed, item) pairs share one.
-
-    Raises:
-        UserError: If the seed or the number of items is out of range.
-    """
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"--seed must be between 0 and {MAX_SEED}, got {seed}")
-    if not 0 <= start <= stop <= ITEMS_PER_SEED:
-        raise UserError(f"one seed names {ITEMS_PER_SEED} items: draw the rest with another --seed")
-    return seed * ITEMS_PER_SEED + np.arange(start, stop, dtype=np.int64)
+    from synthmed.generation.info import GeneratorInfo
 
 
 def case_name(item_seed: int) -> str:
@@ -107,12 +88,12 @@ class Conditions:
     Attributes:
         maps: uint8 `[b, H, W]`.
         sources: What each sidecar says of its map's source.
-        told: What the generator is told of them; None lets the seeds say.
+        conditioning: Of the generator; None lets the seeds say.
     """
 
     maps: np.ndarray
     sources: list[str]
-    told: Told | None = None
+    conditioning: Conditioning | None = None
 
 
 class MaskSource(Protocol):
@@ -128,12 +109,12 @@ class SliceDrawing:
     """Draws a slice a case.
 
     Attributes:
-        sampler: Where slices come from.
+        generator: Where slices come from.
         psi: Truncation.
         masks: Where label maps come from; None lets the generator draw them.
     """
 
-    sampler: Sampler
+    generator: Generator
     psi: float
     masks: MaskSource | None = None
 
@@ -141,9 +122,9 @@ class SliceDrawing:
         """Return the wanted cases of a block; see `Drawing.draw`."""
         given = None if self.masks is None else self.masks.take(first, seeds)
         if given is None:
-            samples = self.sampler.sample(seeds, self.psi)
+            samples = self.generator.sample_seeds(seeds, self.psi)
         else:
-            samples = self.sampler.sample(seeds, self.psi, given.maps, given.told)
+            samples = self.generator.sample_seeds(seeds, self.psi, given.maps, given.conditioning)
         return [
             Drawn(
                 image=None if samples.images is None else samples.images[place],
@@ -177,7 +158,7 @@ class Requirement:
     shown: int = field(default=0)
 
     @classmethod
-    def parse(cls, wanted: tuple[str, ...], info: "BundleInfo") -> "Requirement | None":
+    def parse(cls, wanted: tuple[str, ...], info: "GeneratorInfo") -> "Requirement | None":
         """Read `--require-class`, by name or index; None where nothing is required.
 
         Raises:
@@ -193,13 +174,13 @@ class Requirement:
         """The names, for a sentence."""
         return " and ".join(self.names)
 
-    def rows(self, info: "BundleInfo") -> AttributeTable | None:
-        """Return what the generator is to be told; None where it is told nothing.
+    def rows(self, info: "GeneratorInfo") -> AttributeTable | None:
+        """Return the conditioning to draw from; None for a generator without any.
 
         Raises:
             UserError: If no training slice showed the classes together.
         """
-        if not info.told or info.attributes is None:
+        if not info.conditioning or info.attributes is None:
             return None
         rows = info.attributes.showing(self.classes)
         if rows is None:
@@ -213,9 +194,9 @@ class Requirement:
         self.shown += found
         return found
 
-    def given_up(self, info: "BundleInfo") -> UserError:
+    def given_up(self, info: "GeneratorInfo") -> UserError:
         """Return the error for a case that never showed the classes."""
-        mend = "train it longer" if "shown" in info.told else "train with --set shown=true"
+        mend = "train it longer" if "shown" in info.conditioning else "train with --set shown=true"
         return UserError(f"{info.name} showed {self.phrase} in {self.shown} of {self.tries} tries: {mend}")
 
     def record(self) -> dict[str, Any]:
@@ -227,23 +208,23 @@ class Requirement:
 class RequiredSlices:
     """Draws a slice a case and draws it again, by numbers that follow from its seed, until it shows what is required.
 
-    Where the generator is told attributes, only such as training slices with these classes had are drawn. A case keeps
-    its seed as its name; `draw_seed` in its sidecar is the seed that drew it in the end.
+    Where the generator has conditioning, only that of training slices with these classes is drawn. A case keeps its
+    seed as its name; `draw_seed` in its sidecar is the seed that drew it in the end.
 
     Attributes:
-        sampler: Where slices come from.
+        generator: Where slices come from.
         psi: Truncation.
         required: What to show.
         batch: Slices drawn at once.
     """
 
-    sampler: Sampler
+    generator: Generator
     psi: float
     required: Requirement
     batch: int
 
     def __post_init__(self):
-        self._rows = self.required.rows(self.sampler.info)
+        self._rows = self.required.rows(self.generator.info)
 
     def draw(self, first: int, seeds: np.ndarray, wanted: slice) -> list[Drawn]:
         """Return the wanted cases of a block; see `Drawing.draw`.
@@ -251,10 +232,10 @@ class RequiredSlices:
         Raises:
             UserError: If a case does not show what is required after `MOST_TRIES` tries.
         """
-        samples, told = self._sample(seeds)
+        samples, conditioning = self._sample(seeds)
         cases = []
         for place in range(wanted.start, wanted.stop):
-            drawn = self._drawn(samples, told, place, int(seeds[place]), tries=1)
+            drawn = self._drawn(samples, conditioning, place, int(seeds[place]), tries=1)
             cases.append(drawn or self._again(int(seeds[place])))
         return cases
 
@@ -262,20 +243,22 @@ class RequiredSlices:
         for start in range(1, MOST_TRIES, self.batch):
             # Whole blocks of this case's own tries: which others are in the set changes nothing in it.
             seeds = retry_seeds(seed, start, start + self.batch)
-            samples, told = self._sample(seeds)
+            samples, conditioning = self._sample(seeds)
             for place in range(self.batch):
-                drawn = self._drawn(samples, told, place, int(seeds[place]), tries=start + place + 1)
+                drawn = self._drawn(samples, conditioning, place, int(seeds[place]), tries=start + place + 1)
                 if drawn is not None:
                     return drawn
-        raise self.required.given_up(self.sampler.info)
+        raise self.required.given_up(self.generator.info)
 
-    def _sample(self, seeds: np.ndarray) -> tuple[Samples, Told | None]:
-        told = None
+    def _sample(self, seeds: np.ndarray) -> tuple[Samples, Conditioning | None]:
+        conditioning = None
         if self._rows is not None:
-            told = told_rows(seeds, self._rows, classes=len(self.sampler.info.classes))
-        return self.sampler.sample(seeds, self.psi, None, told), told
+            conditioning = conditioning_rows(seeds, self._rows, classes=len(self.generator.info.classes))
+        return self.generator.sample_seeds(seeds, self.psi, None, conditioning), conditioning
 
-    def _drawn(self, samples: Samples, told: Told | None, place: int, seed: int, *, tries: int) -> Drawn | None:
+    def _drawn(
+        self, samples: Samples, conditioning: Conditioning | None, place: int, seed: int, *, tries: int
+    ) -> Drawn | None:
         if not self.required.met(samples.labels[place]):
             return None
         record: dict[str, Any] = {
@@ -284,8 +267,8 @@ class RequiredSlices:
             "draw_seed": seed,
             "tries": tries,
         }
-        if told is not None:
-            record["told"] = told_record(told, place, self.sampler.info)
+        if conditioning is not None:
+            record["conditioning"] = conditioning_record(conditioning, place, self.generator.info)
         return Drawn(
             image=None if samples.images is None else samples.images[place],
             label=samples.labels[place],
@@ -307,25 +290,25 @@ def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
     return (1 << 62) | ((pairs[:, 0] & (2**30 - 1)) << 32) | pairs[:, 1]
 
 
-def told_rows(seeds: np.ndarray, table: AttributeTable, *, classes: int) -> Told:
-    """Return a row of a table for each seed, as `Sampler.sample` takes it."""
+def conditioning_rows(seeds: np.ndarray, table: AttributeTable, *, classes: int) -> Conditioning:
+    """Return a row of a table for each seed, as `Generator.sample` takes it."""
     from synthmed.models.items import item_attributes
 
     drawn = item_attributes(seeds.astype(np.int64), table, classes=classes)
     return {name: np.asarray(value) for name, value in drawn.items()}
 
 
-def told_record(told: Told, place: int, info: "BundleInfo") -> dict[str, Any]:
-    """Return what a sidecar says of what the generator was told."""
+def conditioning_record(conditioning: Conditioning, place: int, info: "GeneratorInfo") -> dict[str, Any]:
+    """Return what a sidecar says of an item's conditioning."""
     record: dict[str, Any] = {}
-    if "position" in info.told:
-        record["position"] = float(told["position"][place])
-    if "shown" in info.told:
-        record["shown"] = [info.classes[index + 1] for index in np.flatnonzero(told["shown"][place])]
+    if "position" in info.conditioning:
+        record["position"] = float(conditioning["position"][place])
+    if "shown" in info.conditioning:
+        record["shown"] = [info.classes[index + 1] for index in np.flatnonzero(conditioning["shown"][place])]
     return record
 
 
-def _class_index(name: str, info: "BundleInfo") -> int:
+def _class_index(name: str, info: "GeneratorInfo") -> int:
     names = list(info.classes)
     if name in names[1:]:
         return names.index(name)
@@ -338,16 +321,16 @@ MOST_VOLUMES = 33
 """How often a patient is drawn before it is given up."""
 
 
-def check_volumes(info: "BundleInfo", *, fmt: str) -> None:
+def check_volumes(info: "GeneratorInfo", *, fmt: str) -> None:
     """Refuse what cannot be drawn as volumes.
 
     Raises:
-        UserError: If the generator was not told positions, does not know how many slices a case has, or the format
-            holds pictures.
+        UserError: If the generator is not conditioned on positions, does not know how many slices a case has, or the
+            format holds pictures.
     """
     if fmt == "png":
         raise UserError("--unit volume has no --format png, which holds pictures: use nnunet or npz")
-    if "position" not in info.told:
+    if "position" not in info.conditioning:
         raise UserError(
             f"{info.name} does not know where a slice lies: --unit volume needs one trained with position=true"
         )
@@ -359,22 +342,22 @@ def check_volumes(info: "BundleInfo", *, fmt: str) -> None:
 class VolumeDrawing:
     """Draws a patient a case, slice by slice.
 
-    All slices share the random numbers of the patient's seed, and differ in what the generator is told: where they
-    lie and, for a generator that is told it, what they show.
+    All slices share the random numbers of the patient's seed, and differ in their conditioning: where they lie and,
+    where the generator has it, class presence.
 
     Attributes:
-        sampler: Where slices come from.
+        generator: Where slices come from.
         psi: Truncation.
         required: Classes that a volume must show somewhere; None for any.
     """
 
-    sampler: Sampler
+    generator: Generator
     psi: float
     required: Requirement | None = None
 
     def __post_init__(self):
         if self.required is not None:
-            self.required.rows(self.sampler.info)
+            self.required.rows(self.generator.info)
 
     def draw(self, first: int, seeds: np.ndarray, wanted: slice) -> list[Drawn]:
         """Return the wanted cases of a block; see `Drawing.draw`.
@@ -394,22 +377,23 @@ class VolumeDrawing:
                 names = list(self.required.names)
                 record = drawn.record | {"required_classes": names, "draw_seed": own, "tries": tries}
                 return Drawn(drawn.image, drawn.label, drawn.template, record)
-        raise self.required.given_up(self.sampler.info)
+        raise self.required.given_up(self.generator.info)
 
     def _volume(self, seed: int) -> Drawn:
-        template = _template_number(seed, self.sampler.info)
-        slices = present(self.sampler.info.templates[template].slices, "check_volumes refuses templates without")
-        told = told_along(seed, slices, self.sampler.info, () if self.required is None else self.required.classes)
-        samples = self.sampler.sample(np.full(slices, seed, np.int64), self.psi, None, told)
+        template = _template_number(seed, self.generator.info)
+        slices = present(self.generator.info.templates[template].slices, "check_volumes refuses templates without")
+        classes = () if self.required is None else self.required.classes
+        conditioning = conditioning_along(seed, slices, self.generator.info, classes)
+        samples = self.generator.sample_seeds(np.full(slices, seed, np.int64), self.psi, None, conditioning)
         return Drawn(samples.images, samples.labels, template, {"mask_source": "generated", "slices": slices})
 
 
-def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, ...] = ()) -> Told:
-    """Return what the generator is told of the slices of one patient.
+def conditioning_along(seed: int, slices: int, info: "GeneratorInfo", required: tuple[int, ...] = ()) -> Conditioning:
+    """Return the conditioning of the slices of one patient.
 
-    Positions are those that training told of a case with as many slices. A patient has one uniform number for each
-    class, and its slices show the class where that number is below the share of training slices that do at their
-    position: each class then comes and goes as a whole, and at each position as often as in training.
+    Positions are those of a training case with as many slices. A patient has one uniform number for each class, and
+    its slices show the class where that number is below the share of training slices that do at their position:
+    each class then comes and goes as a whole, and at each position as often as in training.
 
     Args:
         seed: The patient's.
@@ -422,7 +406,7 @@ def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, 
 
     position = (np.arange(slices, dtype=np.float32) + 0.5) / slices
     shown = np.zeros((slices, len(info.classes) - 1), np.float32)
-    if "shown" in info.told and info.attributes is not None:
+    if "shown" in info.conditioning and info.attributes is not None:
         shares = info.attributes.shares(position, len(info.classes))
         seeds = np.array([seed], np.int64)
         number = np.array(uniform(seeds, stream=PRESENCE_STREAM, count=len(info.classes) - 1))[0]
@@ -432,7 +416,7 @@ def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, 
     return {"position": position, "shown": shown}
 
 
-def _template_number(seed: int, info: "BundleInfo") -> int:
+def _template_number(seed: int, info: "GeneratorInfo") -> int:
     from synthmed.models.items import TEMPLATE_STREAM, item_number
 
     seeds = np.array([seed], np.int64)

@@ -11,7 +11,6 @@ from synthmed.data.pictures import render, save_png, tile
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder, refuse_taken, write_json
 from synthmed.generation.drawing import (
-    ITEMS_PER_SEED,
     Drawing,
     Drawn,
     RequiredSlices,
@@ -21,9 +20,8 @@ from synthmed.generation.drawing import (
     VolumeDrawing,
     case_name,
     check_volumes,
-    item_seeds,
 )
-from synthmed.generation.generator import BATCH, Sampler
+from synthmed.generation.generator import BATCH, ITEMS_PER_SEED, Generator, item_seeds
 from synthmed.generation.info import dataset_description, sidecar
 from synthmed.generation.masks import DeformedMasks, MaskFolder
 from synthmed.generation.merge import merge, mergeable
@@ -31,7 +29,7 @@ from synthmed.generation.writers import FORMATS, Item, open_writer
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 OVERVIEW_ITEMS, OVERVIEW_COLUMNS = 32, 8
 OVERVIEW_SIDE = 256
@@ -39,7 +37,7 @@ OVERVIEW_SIDE = 256
 
 
 def generate(
-    sampler: Sampler,
+    generator: Generator,
     out: Path,
     *,
     count: int,
@@ -61,7 +59,7 @@ def generate(
     same block of `batch` slices, a block that begins or ends outside the shard included.
 
     Args:
-        sampler: Where slices come from.
+        generator: Where slices come from.
         out: Folder to make; must not exist or be empty.
         count: Cases in the whole set, 1 or more.
         unit: What a case is: `slice` or `volume`.
@@ -84,9 +82,9 @@ def generate(
     """
     check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
     start, stop = (shard or Shard()).bounds(count)
-    info = sampler.info
+    info = generator.info
     required = Requirement.parse(require, info)
-    drawing = _drawing(sampler, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
+    drawing = _drawing(generator, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
     real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt, progress=progress)
     item_seeds(seed, 0, count)
     shown: list[Drawn] = []
@@ -96,7 +94,7 @@ def generate(
         progress(0, 0, "compiling")
         writer = open_writer(fmt, folder, info)
         for block in range(start - start % block_size, stop, block_size):
-            # Past the last item that a seed names there is none; that block is short and the sampler pads it.
+            # Past the last item that a seed names there is none; that block is short and the generator pads it.
             end = min(block + block_size, ITEMS_PER_SEED)
             seeds = item_seeds(seed, block, end)
             wanted = slice(max(start, block) - block, min(stop, end) - block)
@@ -134,14 +132,14 @@ def check_request(*, count: int, psi: float, fmt: str, batch: int, out: Path | N
         refuse_taken(out)
 
 
-def check_drawable(sampler: Sampler, *, unit: str, fmt: str, masks: Path | str, require: tuple[str, ...]) -> None:
+def check_drawable(generator: Generator, *, unit: str, fmt: str, masks: Path | str, require: tuple[str, ...]) -> None:
     """Refuse what this generator cannot draw, before anything is drawn.
 
     Raises:
         UserError: If it cannot.
     """
-    required = Requirement.parse(require, sampler.info)
-    _drawing(sampler, unit=unit, fmt=fmt, psi=1.0, masks=masks, required=required, batch=BATCH)
+    required = Requirement.parse(require, generator.info)
+    _drawing(generator, unit=unit, fmt=fmt, psi=1.0, masks=masks, required=required, batch=BATCH)
 
 
 def default_folders(name: str = "generated") -> Iterator[Path]:
@@ -152,7 +150,7 @@ def default_folders(name: str = "generated") -> Iterator[Path]:
 
 
 def _drawing(
-    sampler: Sampler,
+    generator: Generator,
     *,
     unit: str,
     fmt: str,
@@ -164,26 +162,26 @@ def _drawing(
     if unit == "volume":
         if masks != "generated":
             raise UserError("--unit volume draws its own label maps: leave out --masks")
-        check_volumes(sampler.info, fmt=fmt)
-        return VolumeDrawing(sampler, psi, required)
+        check_volumes(generator.info, fmt=fmt)
+        return VolumeDrawing(generator, psi, required)
     if unit != "slice":
         raise UserError(f"--unit must be slice or volume, got {unit!r}")
     if masks == "generated":
-        return SliceDrawing(sampler, psi) if required is None else RequiredSlices(sampler, psi, required, batch)
+        return SliceDrawing(generator, psi) if required is None else RequiredSlices(generator, psi, required, batch)
     if masks == "deformed":
-        return SliceDrawing(sampler, psi, DeformedMasks(sampler, required))
+        return SliceDrawing(generator, psi, DeformedMasks(generator, required))
     if required is not None:
         raise UserError("--require-class cannot change the label maps of a folder: leave out one of it and --masks")
-    return SliceDrawing(sampler, psi, _mask_folder(sampler.info, Path(masks)))
+    return SliceDrawing(generator, psi, _mask_folder(generator.info, Path(masks)))
 
 
-def _mask_folder(info: "BundleInfo", masks: Path) -> MaskFolder:
+def _mask_folder(info: "GeneratorInfo", masks: Path) -> MaskFolder:
     if info.variant != "cond":
         raise UserError(f"{info.name} is a {info.variant!r} generator and takes no --masks: use a 'cond' one")
     return MaskFolder(masks, size=(info.size[0], info.size[1]), classes=len(info.classes))
 
 
-def _item(info: "BundleInfo", seed: int, drawn: Drawn, *, psi: float, unit: str) -> Item:
+def _item(info: "GeneratorInfo", seed: int, drawn: Drawn, *, psi: float, unit: str) -> Item:
     image = drawn.image
     if image is not None:
         if not np.isfinite(image).all():
@@ -194,7 +192,7 @@ def _item(info: "BundleInfo", seed: int, drawn: Drawn, *, psi: float, unit: str)
     return Item(case_name(seed), image, drawn.label, info.templates[drawn.template], record)
 
 
-def _write_overview(folder: Path, info: "BundleInfo", cases: list[Drawn]) -> None:
+def _write_overview(folder: Path, info: "GeneratorInfo", cases: list[Drawn]) -> None:
     def middle(array: np.ndarray, axes: int) -> np.ndarray:
         return array if array.ndim == axes else array[len(array) // 2]
 

@@ -1,10 +1,11 @@
 """Generators wherever they live, a run, an exported SavedModel or one that ships: found, loaded and sampled alike."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -15,20 +16,40 @@ from synthmed.files import read_json
 
 if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 BATCH = 8
 """Items a generator draws at once. The same network on another batch size differs by about 1e-5 an image, so the size
 is fixed and a short batch is padded: an image then depends on its seed alone, not on how many were asked for."""
 
 
-Told = dict[str, np.ndarray]
-"""What a generator is told of `b` slices: "position" [b] in 0..1 and "shown" [b, classes - 1] of 0 and 1."""
+Conditioning = dict[str, np.ndarray]
+"""What `b` slices are conditioned on: "position" [b] in 0..1 and "shown" [b, classes - 1] of 0 and 1."""
+
+
+ITEMS_PER_SEED = 10**9
+"""How many items one base seed names; a power of ten, so that a case name shows the seed and the item's number."""
+
+MAX_SEED = 2**32 - 1
+"""Largest base seed: every item seed then fits in a signed 64-bit integer, the widest that a server takes."""
+
+
+def item_seeds(seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the int64 seeds of items `start` to `stop - 1` of base seed `seed`; no two (seed, item) pairs share one.
+
+    Raises:
+        UserError: If the seed or the number of items is out of range.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"--seed must be between 0 and {MAX_SEED}, got {seed}")
+    if not 0 <= start <= stop <= ITEMS_PER_SEED:
+        raise UserError(f"one seed names {ITEMS_PER_SEED} items: draw the rest with another --seed")
+    return seed * ITEMS_PER_SEED + np.arange(start, stop, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a sampler draws: `b` items in the order of their seeds."""
+    """What a generator draws: `b` items in the order of their seeds."""
 
     images: np.ndarray | None
     """float32 [b, H, W, C], about -1 to 1; None for a generator of masks alone."""
@@ -38,30 +59,64 @@ class Samples:
     """int64 [b]: which of the generator's templates returns each item to source units."""
 
 
-class Sampler(Protocol):
-    """Draws items by seed. Results do not depend on how many items one call asks for."""
+class Generator(ABC):
+    """A generator, wherever it lives. Each item follows from its seed alone, not from how many one call asks for.
 
-    @property
-    def info(self) -> "BundleInfo":
-        """What the generator is and where it comes from."""
-        ...
+    Attributes:
+        info: What the generator says of itself.
+        origin: Where it comes from, in one line.
+        run: The run folder that it was loaded from; None for an exported or remote one.
+        batch: Items drawn at once.
+    """
 
-    def sample(
-        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
+    info: "GeneratorInfo"
+    origin: str = ""
+    run: Path | None = None
+    batch: int = BATCH
+
+    def sample(self, n: int = 1, *, seed: int = 0, psi: float = 1.0) -> Samples:
+        """Draw the first `n` items of a base seed: those that `generate` writes with it.
+
+        Args:
+            n: How many, at least 1.
+            seed: Base seed, 0 to 2^32 - 1.
+            psi: Truncation, 0 to 1: lower is more typical, less diverse.
+
+        Raises:
+            UserError: If an argument is out of range.
+
+        Example:
+            >>> generator = sm.load_generator("hippocampus")
+            >>> generator.sample(n=2, seed=1).labels.shape
+            (2, 48, 48)
+        """
+        if n < 1:
+            raise UserError(f"n must be at least 1, got {n}")
+        if not 0.0 <= psi <= 1.0:
+            raise UserError(f"psi must be between 0 and 1, got {psi:g}")
+        return self.sample_seeds(item_seeds(seed, 0, n), psi)
+
+    def sample_seeds(
+        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, conditioning: Conditioning | None = None
     ) -> Samples:
         """Draw one item for each seed.
 
         Args:
-            seeds: int64 [b], each 0 or more.
+            seeds: int64 `[b]`, each 0 or more.
             psi: Truncation, 0 to 1.
-            masks: uint8 [b, H, W] of class indices to condition on (`cond` only); None lets the generator draw them.
-            told: What the generator is told instead of what each seed draws; only where it is told anything.
+            masks: uint8 `[b, H, W]` of class indices to condition on (`cond` only); None lets the generator draw them.
+            conditioning: Position and class presence instead of what each seed draws; only where the generator is
+                conditioned on them.
         """
-        ...
+        return sample_in_batches(self._draw, seeds, psi, masks, conditioning, batch=self.batch)
+
+    @abstractmethod
+    def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:
+        """Return what one batch of inputs draws; see `sample_in_batches`."""
 
 
-class KerasSampler:
-    """Draws from a generator that lives in this process.
+class RunGenerator(Generator):
+    """A generator in this process, loaded from its run.
 
     Args:
         bundle: The generator, as `load_bundle` returns it.
@@ -72,13 +127,11 @@ class KerasSampler:
         self.bundle = bundle
         self.batch = batch
         self.info = bundle.info
-        self._draw = _compiled(bundle)
+        self.run = bundle.run
+        self._compiled = _compiled(bundle)
 
-    def sample(
-        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
-    ) -> Samples:
-        """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
+    def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:
+        return self._compiled(**inputs)
 
 
 def sample_in_batches(
@@ -86,7 +139,7 @@ def sample_in_batches(
     seeds: np.ndarray,
     psi: float,
     masks: np.ndarray | None,
-    told: Told | None = None,
+    conditioning: Conditioning | None = None,
     *,
     batch: int,
 ) -> Samples:
@@ -99,7 +152,7 @@ def sample_in_batches(
         seeds: int64 [b].
         psi: Truncation of every item.
         masks: uint8 [b, H, W] or None.
-        told: Positions and shown classes, or None.
+        conditioning: Positions and shown classes, or None.
         batch: The fixed size.
     """
     parts: list[dict[str, np.ndarray]] = []
@@ -109,8 +162,8 @@ def sample_in_batches(
         inputs = {"seed": seeds[padded].astype(np.int64), "psi": np.full(batch, psi, np.float32)}
         if masks is not None:
             inputs["mask"] = masks[padded].astype(np.int32)
-        if told is not None:
-            inputs |= {name: values[padded].astype(np.float32) for name, values in told.items()}
+        if conditioning is not None:
+            inputs |= {name: values[padded].astype(np.float32) for name, values in conditioning.items()}
         outputs = draw(**inputs)
         parts.append({name: np.asarray(value)[: len(chosen)] for name, value in outputs.items()})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -129,8 +182,8 @@ def drawing_signature(inputs: Container[str]) -> str:
 
 
 def _compiled(bundle: "GeneratorBundle") -> Callable[..., dict[str, Any]]:
-    def draw(seed, psi, mask=None, **told):
-        return {**bundle.sample(seed, psi, mask, told or None), "template": bundle.template_index(seed)}
+    def draw(seed, psi, mask=None, **conditioning):
+        return {**bundle.sample(seed, psi, mask, conditioning or None), "template": bundle.template_index(seed)}
 
     backend = backend_name()
     if backend == "tensorflow":
@@ -162,6 +215,8 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
     return lambda seed, **inputs: stateless(values, words(seed), inputs)
 
 
+SHIPPED = ("hippocampus",)
+"""Names of the generators that ship; setup.cfg lists their files."""
 INFO_FILE = Path("assets.extra") / "bundle.json"
 
 
@@ -192,24 +247,24 @@ def shipped_models() -> Path:
     return Path(str(resources.files("synthmed.saved_models")))
 
 
-def read_info(version: Path) -> "BundleInfo":
+def read_info(version: Path) -> "GeneratorInfo":
     """Return what an exported generator says about itself.
 
     Raises:
         UserError: If it says nothing (a SavedModel that is not ours) or something unreadable.
     """
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
     path = version / INFO_FILE
     if not path.is_file():
         raise UserError(f"{version} is a SavedModel but no generator of synthmed: it has no {INFO_FILE}")
     try:
-        return BundleInfo.model_validate(read_json(path))
+        return GeneratorInfo.model_validate(read_json(path))
     except ValidationError as error:
         raise UserError(f"{path} is damaged ({error.errors()[0]['msg']}): export the run again") from error
 
 
-class SavedModelSampler:
+class SavedModelGenerator(Generator):
     """Draws from an exported generator.
 
     Args:
@@ -231,12 +286,6 @@ class SavedModelSampler:
         missing = {"sample", "geometry"} - set(self._loaded.signatures)
         if missing:
             raise UserError(f"{version} has no signature {', '.join(sorted(missing))}: export the run again")
-
-    def sample(
-        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
-    ) -> Samples:
-        """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
     def _draw(self, **inputs: np.ndarray) -> dict[str, Any]:
         geometry = self._call("geometry", seed=inputs["seed"])
@@ -265,44 +314,61 @@ def load_saved_model(version: Path) -> Any:
         raise UserError(f"{version} cannot be loaded ({reason}): export the run again") from error
 
 
-def open_sampler(model: Path | None, *, folder: Path = Path(), batch: int = BATCH) -> tuple[Sampler, str]:
-    """Return a sampler and one line that says where its generator comes from.
+def load_generator(model: Path | str | None = None, *, folder: Path | str = Path(), batch: int = BATCH) -> Generator:
+    """Load a generator; its `origin` says in one line where it comes from.
 
     Args:
-        model: A run, an exported generator or one version of it; None takes the newest run below `folder`, else the
-            generator that comes with synthmed.
+        model: A run, an exported generator or one version of it, or the name of one that ships; None takes the newest
+            run below `folder`, else the first generator that ships.
         folder: Where runs are looked for.
         batch: Items drawn at once.
 
     Raises:
         UserError: If there is no such generator or it cannot be loaded.
+
+    Example:
+        >>> sm.load_generator("hippocampus").info.classes
+        ('background', 'Anterior', 'Posterior')
     """
     if model is None:
-        return _default(folder, batch)
-    if not model.is_dir():
-        raise UserError(f"{model} does not exist: --model takes a run or an exported generator")
-    version = newest_version(model)
+        return _default(Path(folder), batch)
+    path = Path(model)
+    if not path.is_dir():
+        if path.name == str(model) and str(model) in SHIPPED:
+            return _shipped(str(model), batch)
+        raise UserError(
+            f"{model} does not exist: name a run, an exported generator, or one that ships ({', '.join(SHIPPED)})"
+        )
+    version = newest_version(path)
     if version is not None:
-        return SavedModelSampler(version, batch=batch), f"generator: exported model {version}"
-    check_backend()
-    from synthmed.generation.bundle import load_bundle
-
-    return KerasSampler(load_bundle(model), batch=batch), f"generator: run {model}"
+        return _with_origin(SavedModelGenerator(version, batch=batch), f"exported model {version}")
+    return _of_run(path, f"run {path}", batch)
 
 
-def _default(folder: Path, batch: int) -> tuple[Sampler, str]:
+def _default(folder: Path, batch: int) -> Generator:
     from synthmed.training.run import find_latest_run
 
     run = find_latest_run(folder)
     if run is not None:
-        check_backend()
-        from synthmed.generation.bundle import load_bundle
+        return _of_run(run, f"newest run of this folder, {run}", batch)
+    return _shipped(SHIPPED[0], batch)
 
-        return KerasSampler(load_bundle(run), batch=batch), f"generator: newest run of this folder, {run}"
-    shipped = shipped_models()
-    names = sorted(shipped.iterdir()) if shipped.is_dir() else []
-    found = [version for version in map(newest_version, names) if version is not None]
-    if not found:
-        raise UserError("there is no run in this folder and no generator came with synthmed: train one or give --model")
-    info = f"generator: {found[0].parent.name} {found[0].name}, which comes with synthmed (no run in this folder)"
-    return SavedModelSampler(found[0], batch=batch), info
+
+def _of_run(path: Path, origin: str, batch: int) -> Generator:
+    check_backend()
+    from synthmed.generation.bundle import load_bundle
+
+    return _with_origin(RunGenerator(load_bundle(path), batch=batch), origin)
+
+
+def _shipped(name: str, batch: int) -> Generator:
+    # By name: in a checkout, private exports may lie in the same folder.
+    version = newest_version(shipped_models() / name)
+    if version is None:
+        raise UserError(f"the generator {name} is missing here: install synthmed again, or name a run")
+    return _with_origin(SavedModelGenerator(version, batch=batch), f"{name} {version.name}, which ships with synthmed")
+
+
+def _with_origin(generator: Generator, origin: str) -> Generator:
+    generator.origin = f"generator: {origin}"
+    return generator

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 import synthmed
 from synthmed import __version__
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synthmed.evaluation.memorisation.audit import Audit
 
 
-class BundleInfo(BaseModel):
+class GeneratorInfo(BaseModel):
     """What a generator says of itself. It names no patient: training cases appear as content hashes alone.
 
     Attributes:
@@ -35,8 +35,8 @@ class BundleInfo(BaseModel):
         dataset: Name of the data set.
         licence: Licence of the data set.
         options: Resolved training options.
-        told: Which of "position" and "shown" each of its generators is told of a slice.
-        attributes: What the training slices show and where they lie, as counts; needed where a generator is told it.
+        conditioning: Which of "position" and "shown" each of its generators is given; `told` in earlier exports.
+        attributes: What the training slices show and where they lie, as counts; none without conditioning.
         audit: What the memorisation audit of these weights found; None where none was made.
         evaluation: Figures of these weights beside real slices; None where nobody measured them.
     """
@@ -57,7 +57,7 @@ class BundleInfo(BaseModel):
     dataset: str
     licence: str
     options: dict
-    told: tuple[str, ...] = ()
+    conditioning: tuple[str, ...] = Field((), validation_alias=AliasChoices("conditioning", "told"))
     attributes: AttributeTable | None = None
     audit: Verdict | None = None
     evaluation: EvaluationSummary | None = None
@@ -69,7 +69,7 @@ NOTICE = "Synthetic. For research only; not for diagnosis."
 
 
 def sidecar(
-    info: "BundleInfo", *, seed: int, psi: float, template: int, unit: str, drawn: dict[str, Any]
+    info: "GeneratorInfo", *, seed: int, psi: float, template: int, unit: str, drawn: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the JSON sidecar of one synthetic case.
 
@@ -107,7 +107,7 @@ def sidecar(
     }
 
 
-def dataset_description(info: "BundleInfo", *, count: int, seed: int, psi: float, unit: str) -> dict[str, Any]:
+def dataset_description(info: "GeneratorInfo", *, count: int, seed: int, psi: float, unit: str) -> dict[str, Any]:
     """Return a BIDS-style `dataset_description.json` of a generated set, with `GeneratedBy`."""
     verdict = info.audit or Verdict()
     return {

@@ -12,7 +12,7 @@ from synthmed.data.volumes import NiftiSource, picture_header
 from synthmed.data.volumes.picture_files import read_pages
 from synthmed.errors import UserError, present
 from synthmed.generation.drawing import Conditions, Requirement
-from synthmed.generation.generator import KerasSampler, Sampler
+from synthmed.generation.generator import Generator
 from synthmed.memory import npz_shape, read_npz
 
 SUFFIXES = (".nii.gz", ".nii", ".npz", ".png")
@@ -138,22 +138,22 @@ class DeformedMasks:
     """Training label maps of a run's store, drawn and deformed by the seed of each case.
 
     Args:
-        sampler: Draws from a `cond` generator that was loaded from its run.
+        generator: Draws from a `cond` generator that was loaded from its run.
         required: Classes that every map must show; None for any.
 
     Raises:
         UserError: If the generator takes no label maps, is an exported one, or its store has moved or changed.
     """
 
-    def __init__(self, sampler: Sampler, required: Requirement | None = None):
-        self.store = _training_store(sampler)
+    def __init__(self, generator: Generator, required: Requirement | None = None):
+        self.store = _training_store(generator)
         self.required = required
         self.indices = self.store.training_indices(fully_labelled=True)
         if required is not None:
             counts = self.store.class_counts[self.indices][:, list(required.classes)]
             self.indices = self.indices[(counts > 0).all(axis=1)]
             if not len(self.indices):
-                raise UserError(f"no training slice of {sampler.info.name} shows {required.phrase}")
+                raise UserError(f"no training slice of {generator.info.name} shows {required.phrase}")
 
     def take(self, first: int, seeds: np.ndarray) -> Conditions:
         """Return the maps of cases by their seeds; see `MaskSource.take`.
@@ -210,11 +210,11 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     return field * np.sqrt(4 * np.pi * width.prod())
 
 
-def _training_store(sampler: Sampler) -> Store:
-    info = sampler.info
+def _training_store(generator: Generator) -> Store:
+    info = generator.info
     if info.variant != "cond":
         raise UserError(f"{info.name} is a {info.variant!r} generator and takes no --masks: use a 'cond' one")
-    path = sampler.bundle.run if isinstance(sampler, KerasSampler) else None
+    path = generator.run
     if path is None:
         raise UserError(f"--masks deformed needs the run of {info.name}: no exported generator holds a patient's mask")
     from synthmed.training.run import Run

@@ -18,7 +18,7 @@ from synthmed.generation.writers import FOLDS
 from synthmed.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 _CHECKSUM, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 _FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
@@ -145,7 +145,7 @@ def _is_plain(path: Path) -> bool:
     return isinstance(image, nibabel.Nifti1Image) and image.ndim == 3 and not words and not image.header.extensions
 
 
-def mergeable(path: Path, info: "BundleInfo", *, fmt: str, progress: Progress = silent) -> Dataset:
+def mergeable(path: Path, info: "GeneratorInfo", *, fmt: str, progress: Progress = silent) -> Dataset:
     """Return the real data set, if it is sound and the generator's cases can stand beside its own.
 
     Raises:

@@ -11,7 +11,7 @@ from synthmed.errors import UserError
 
 if TYPE_CHECKING:
     from synthmed.data.template import Template
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 FORMATS = ("nnunet", "npz", "png")
 FOLDS = 5
@@ -43,7 +43,7 @@ class Writer(Protocol):
         ...
 
 
-def open_writer(fmt: str, folder: Path, info: "BundleInfo") -> Writer:
+def open_writer(fmt: str, folder: Path, info: "GeneratorInfo") -> Writer:
     """Return the writer of a format.
 
     Raises:
@@ -62,7 +62,7 @@ def open_writer(fmt: str, folder: Path, info: "BundleInfo") -> Writer:
 class NpzWriter:
     """One `CASE.npz`: `image` float32 [H, W, C] in store domain and `label` uint8 [H, W]; of a volume [n, ...]."""
 
-    def __init__(self, folder: Path, info: "BundleInfo"):
+    def __init__(self, folder: Path, info: "GeneratorInfo"):
         self.folder = folder
 
     def add(self, item: Item) -> None:
@@ -78,7 +78,7 @@ class NpzWriter:
 class NnUnetWriter:
     """nnU-Net raw v2: `imagesTr/CASE_0000.nii.gz` in source units, `labelsTr/CASE.nii.gz`, `dataset.json`, splits."""
 
-    def __init__(self, folder: Path, info: "BundleInfo"):
+    def __init__(self, folder: Path, info: "GeneratorInfo"):
         self.folder = folder
         self.info = info
         self.cases: list[str] = []
@@ -109,7 +109,7 @@ class PngWriter:
     one RGB picture; any other number of channels makes one grey picture each, `CASE_0000.png` and so on.
     """
 
-    def __init__(self, folder: Path, info: "BundleInfo"):
+    def __init__(self, folder: Path, info: "GeneratorInfo"):
         self.folder = folder
         for name in ("images", "labels", "sidecars"):
             (folder / name).mkdir()
@@ -153,7 +153,7 @@ def as_stored(values: np.ndarray, template: "Template", channel: int) -> np.ndar
     return np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max).astype(kind)
 
 
-def nnunet_dataset_json(info: "BundleInfo", count: int) -> dict[str, Any]:
+def nnunet_dataset_json(info: "GeneratorInfo", count: int) -> dict[str, Any]:
     """Return nnU-Net's `dataset.json` for `count` synthetic cases."""
     return {
         "channel_names": {str(index): name for index, name in enumerate(info.channels)},

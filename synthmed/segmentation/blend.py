@@ -18,8 +18,7 @@ from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource, untuned
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError, present
-from synthmed.generation.drawing import item_seeds
-from synthmed.generation.generator import Sampler
+from synthmed.generation.generator import Generator, item_seeds
 from synthmed.segmentation.augment import Augmentation, augment
 from synthmed.segmentation.options import Blending, Schedule
 
@@ -106,13 +105,13 @@ class GeneratedSlices:
     """An endless series of pairs from a generator: slice `i` is the item `i` of a base seed, whoever draws it when.
 
     Attributes:
-        sampler: The generator.
+        generator: The generator.
         path: Its run or export.
         psi: Truncation.
         block: Slices drawn at once.
     """
 
-    sampler: Sampler
+    generator: Generator
     path: Path
     psi: float = 1.0
     block: int = 8
@@ -121,26 +120,26 @@ class GeneratedSlices:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the image channels; empty for a generator of label maps alone."""
-        return tuple(self.sampler.info.channels)
+        return tuple(self.generator.info.channels)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, background first."""
-        return tuple(self.sampler.info.classes)
+        return tuple(self.generator.info.classes)
 
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of a slice."""
-        return self.sampler.info.size
+        return self.generator.info.size
 
     @property
     def training_hashes(self) -> set[str]:
         """Content hashes of the patients that the generator was trained on."""
-        return set(self.sampler.info.training_patients)
+        return set(self.generator.info.training_patients)
 
     def draw(self, seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return images float32 `[n, H, W, C]` in [-1, 1] and labels uint8 `[n, H, W]` of items `start:stop`."""
-        samples = self.sampler.sample(item_seeds(seed, start, stop), self.psi)
+        samples = self.generator.sample_seeds(item_seeds(seed, start, stop), self.psi)
         images = present(samples.images, "a generator without images is refused before the training")
         return np.clip(images, -1.0, 1.0), samples.labels
 

@@ -421,7 +421,7 @@ def _last_parts(options: SegmentOptions) -> tuple[int, int]:
 def synthetic_record(synthetic: SyntheticSet | GeneratedSlices) -> SyntheticRecord:
     """Return where synthetic slices come from."""
     if isinstance(synthetic, GeneratedSlices):
-        info = synthetic.sampler.info
+        info = synthetic.generator.info
         return SyntheticRecord(
             folder=str(synthetic.path.resolve()),
             slices=0,

@@ -12,7 +12,7 @@ from synthmed.data.template import Template
 from synthmed.evaluation.result import Estimate, EvaluationSummary, Verdict
 
 if TYPE_CHECKING:
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 _DRAWS = {
     "base": "image and label map together, as planes of one image",
@@ -166,7 +166,7 @@ def loss_words(options: dict[str, Any]) -> str:
     return f"{loss} with {' and '.join(parts)}" if parts else f"{loss} without regularisation"
 
 
-def model_card(info: "BundleInfo", *, version: int) -> str:
+def model_card(info: "GeneratorInfo", *, version: int) -> str:
     """Return the card as Markdown.
 
     Args:
@@ -197,5 +197,5 @@ def model_card(info: "BundleInfo", *, version: int) -> str:
         audit=audit_words(info.audit),
         evaluation=evaluation_words(info.evaluation),
         table=_TABLE if info.attributes is not None else "",
-        volumes=_SWEPT if "position" in info.told else _ALONE,
+        volumes=_SWEPT if "position" in info.conditioning else _ALONE,
     )

@@ -1,4 +1,4 @@
-"""A sampler whose generator lives behind a server."""
+"""Generators that live behind a server."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,8 @@ from pydantic import ValidationError
 from synthmed.errors import UserError
 from synthmed.generation.generator import (
     BATCH,
-    Samples,
-    Told,
+    Generator,
     drawing_signature,
-    sample_in_batches,
     shipped_models,
     versions,
 )
@@ -21,7 +19,7 @@ from synthmed.progress import Progress, silent
 from synthmed.serving.modelclient import TIMEOUT_SECONDS, Access, Address, ModelClient
 
 if TYPE_CHECKING:
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 NEEDED = {"sample", "geometry", "describe"}
 """Signatures without which a model is no generator of synthmed."""
@@ -30,7 +28,7 @@ BYTES = "sample_bytes"
 
 
 class Client(Protocol):
-    """What a sampler asks of a client, whatever the protocol."""
+    """What a generator asks of a client, whatever the protocol."""
 
     url: str
     model: str
@@ -48,7 +46,7 @@ class Client(Protocol):
         ...
 
 
-class RemoteSampler:
+class RemoteGenerator(Generator):
     """Draws from a generator behind a server; the same seeds give the same items as drawing from it directly.
 
     Args:
@@ -72,19 +70,13 @@ class RemoteSampler:
             )
         self.info = self._described()
 
-    def sample(
-        self, seeds: np.ndarray, psi: float, masks: np.ndarray | None = None, told: Told | None = None
-    ) -> Samples:
-        """Draw one item for each seed; see `Sampler.sample`."""
-        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
-
-    def _described(self) -> "BundleInfo":
-        from synthmed.generation.info import BundleInfo
+    def _described(self) -> "GeneratorInfo":
+        from synthmed.generation.info import GeneratorInfo
 
         answer = self.client.predict("describe", {"seed": np.zeros(1, np.int64)})
         try:
             content = json.loads(next(iter(answer.values()))[0])
-            return BundleInfo.model_validate(content)
+            return GeneratorInfo.model_validate(content)
         except ValidationError:
             if isinstance(content, dict) and {"variant", "model_hash"} <= set(content):
                 raise UserError(
@@ -150,13 +142,13 @@ class RemoteSampler:
         )
 
 
-class GeneratorClient(RemoteSampler):
+class GeneratorClient(RemoteGenerator):
     """A generator behind TensorFlow Serving or `synthmed serve`, over REST or gRPC. TensorFlow is not needed.
 
     A server that is busy is asked again, with longer and longer pauses, about half a minute in all.
 
         with GeneratorClient("grpc://127.0.0.1:8500", model="hippocampus") as client:
-            samples = client.sample(np.arange(100), psi=0.9)
+            samples = client.sample_seeds(np.arange(100), psi=0.9)
             client.write(Path("from-server"), count=100)
 
     Args:

@@ -12,7 +12,7 @@ from keras import ops
 
 if TYPE_CHECKING:
     from synthmed.generation.bundle import GeneratorBundle
-    from synthmed.generation.info import BundleInfo
+    from synthmed.generation.info import GeneratorInfo
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Signature:
     """Type and shape of each input, in the order and by the names of the function's arguments."""
 
 
-def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[Signature]:
+def generator_signatures(bundle: "GeneratorBundle", info: "GeneratorInfo") -> list[Signature]:
     """Return the signatures of a generator, the default one first.
 
     Items follow from their seeds, so any number of them can be asked for at once and a server may batch requests.
@@ -62,7 +62,7 @@ def generator_signatures(bundle: "GeneratorBundle", info: "BundleInfo") -> list[
     drawing = _drawing_of_masks(bundle, inputs) if info.variant == "cond" else _drawing(bundle, inputs)
     draw = _traced_once(drawing["sample"], inputs, "seed", "psi")
     drawing["sample"] = sample
-    if not bundle.is_told:
+    if not bundle.is_conditional:
         drawing.pop("sample_told")
     common: dict[str, Callable[..., dict[str, Any]]] = {
         "sample_bytes": sample_bytes,
@@ -109,7 +109,7 @@ def _drawing(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict[str, Cal
         return synthesise(bundle.mapping(z), _still(z))
 
     def sample(seed, psi):
-        told = bundle.told(seed)
+        told = bundle.conditioning(seed)
         return _float32(bundle.sample(seed, psi)) if told is None else draw(seed, psi, **told)
 
     def sample_told(seed, psi, position, shown):
@@ -132,7 +132,7 @@ def _drawing_of_masks(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict
     )
 
     def told(seed):
-        return bundle.told(seed) or _nothing(seed, bundle.generator.classes)
+        return bundle.conditioning(seed) or _nothing(seed, bundle.generator.classes)
 
     def serving_default(z, mask):
         return synthesise(bundle.mapping(z), _still(z), mask)
@@ -159,7 +159,7 @@ def _drawing_of_masks(bundle: "GeneratorBundle", inputs: dict[str, Any]) -> dict
     }
 
 
-def _inputs(bundle: "GeneratorBundle", info: "BundleInfo") -> dict[str, tuple[str, tuple[int | None, ...]]]:
+def _inputs(bundle: "GeneratorBundle", info: "GeneratorInfo") -> dict[str, tuple[str, tuple[int | None, ...]]]:
     styles = bundle.mapping(np.zeros((1, info.z_dim), np.float32)).shape[1:]
     return {
         "z": ("float32", (None, info.z_dim)),
@@ -208,7 +208,7 @@ def _bytes(arrays):
     return tf.map_fn(one, tf.convert_to_tensor(arrays), fn_output_signature=tf.string)
 
 
-def _geometry_tables(info: "BundleInfo") -> dict[str, np.ndarray]:
+def _geometry_tables(info: "GeneratorInfo") -> dict[str, np.ndarray]:
     """Return what each template says: affine of a slice [T, 4, 4], scale and offset of its channels [T, C]."""
     return {
         "affine": np.array([template.affine for template in info.templates], np.float32),

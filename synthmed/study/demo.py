@@ -221,11 +221,11 @@ def _train_generator(path: Path, store: Store, options: DemoOptions, tell: Progr
 
 def _generate(run: Path, out: Path, options: DemoOptions, tell: Progress) -> None:
     from synthmed.generation.generate import generate
-    from synthmed.generation.generator import open_sampler
+    from synthmed.generation.generator import load_generator
 
     if not out.exists():
-        sampler, _ = open_sampler(run)
-        generate(sampler, out, count=options.generated, fmt="npz", seed=options.seed, progress=tell)
+        generator = load_generator(run)
+        generate(generator, out, count=options.generated, fmt="npz", seed=options.seed, progress=tell)
 
 
 def _train_unet(path: Path, store: Store, synthetic: SyntheticSet | None, options: DemoOptions, tell: Progress) -> None:

@@ -107,7 +107,7 @@ def _generator(folder: StudyFolder, task: Task, out: Path, report: Progress) -> 
 
 def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict[str, Any]:
     from synthmed.generation.generate import generate
-    from synthmed.generation.generator import open_sampler
+    from synthmed.generation.generator import load_generator
 
     store = _open_store(folder, task)
     digest = present(task.of("generator"), "slices need one")
@@ -118,7 +118,7 @@ def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dic
     count = slice_count(store, identity["patients"])
     masks = identity["masks"]
     generate(
-        open_sampler(run)[0],
+        load_generator(run),
         out,
         count=count,
         fmt="npz",

@@ -55,14 +55,14 @@ def test_mistakes_are_told_in_one_line(line, word, capsys, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("command", ["generate --n 5 --model", "export"])
-def test_a_folder_that_is_no_run_is_told(command, capsys, tmp_path):
+def test_a_folder_that_is_no_run_is_conditional(command, capsys, tmp_path):
     """A wrong folder would end in a traceback."""
     code, err = run(capsys, *command.split(), str(tmp_path))
     assert code == 2 and err.count("\n") == 1 and str(tmp_path) in err
     assert not any(tmp_path.iterdir())
 
 
-def test_a_port_in_use_is_told(capsys, tmp_path, monkeypatch):
+def test_a_port_in_use_is_conditional(capsys, tmp_path, monkeypatch):
     """A traceback would be all that the user gets."""
     pytest.importorskip("uvicorn")
     (tmp_path / "name" / "1").mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_a_port_in_use_is_told(capsys, tmp_path, monkeypatch):
     assert code == 2 and f"port {port}" in err and err.count("\n") == 1
 
 
-def test_a_missing_extra_is_told(capsys, monkeypatch):
+def test_a_missing_extra_is_conditional(capsys, monkeypatch):
     """An import error would not say what to install."""
     from synthmed import extras
 

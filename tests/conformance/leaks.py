@@ -97,7 +97,7 @@ def tries(folder):
 
     def drawn():
         work.SyntheticSet = SyntheticSet
-        stand_in("synthmed.generation.generator", open_sampler=lambda _: (None, ""))
+        stand_in("synthmed.generation.generator", load_generator=lambda _: None)
         stand_in("synthmed.generation.generate", generate=lambda _, out, **__: write_set(out, store, held_out))
         asked = task(how={})
         asked.identity = {"patients": 1, "masks": None, "psi": 1.0, "seed": 0}

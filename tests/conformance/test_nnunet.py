@@ -81,7 +81,7 @@ def _module(*parts):
 
 @pytest.fixture
 def painter():
-    """Return the sampler of tests/generation, which draws without a network."""
+    """Return the generator of tests/generation, which draws without a network."""
     return _module("generation", "conftest.py").PaintingSampler
 
 
@@ -198,8 +198,8 @@ def test_merged_sets_are_accepted(painter, phantom, info_for, tmp_path):
         assert fingerprint(dataset).problems == ()
         info = info_for(dataset)
         templates = [one.model_copy(update={"scale": (99.0,) * 3, "offset": (99.0,) * 3}) for one in info.templates]
-        sampler = painter(info.model_copy(update={"templates": templates}))
-        folder = generate(sampler, tmp_path / "raw" / name, count=2)
+        generator = painter(info.model_copy(update={"templates": templates}))
+        folder = generate(generator, tmp_path / "raw" / name, count=2)
         merge(dataset, folder)
         folders.append(folder)
     assert verdicts(*folders) == dict.fromkeys(variants, "accepted")

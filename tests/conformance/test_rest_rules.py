@@ -245,7 +245,7 @@ def test_only_outputs_named_bytes_come_back_as_base64(post):
     assert answer["outputs"] == {"echo": ["hi", "ho"], "echo_bytes": [{"b64": "aGk="}, {"b64": "aG8="}], "len": [2, 2]}
 
 
-def test_a_shape_that_the_model_refuses_is_told_in_its_words(post):
+def test_a_shape_that_the_model_refuses_is_conditional_in_its_words(post):
     """The user would not learn which shape was wrong."""
     status, answer = post({"signature_name": "nan", "instances": [2, 3]})
     assert status == 400 and "hape" in answer["error"]

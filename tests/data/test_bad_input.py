@@ -92,7 +92,7 @@ def documented() -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize(("title", "row"), ROWS, ids=lambda part: part if isinstance(part, str) else part.what)
-def test_bad_input_is_told_in_the_line_of_the_document(title, row, tmp_path, monkeypatch):
+def test_bad_input_is_conditional_in_the_line_of_the_document(title, row, tmp_path, monkeypatch):
     """A person with a spoilt file would get a traceback, or a study of nonsense."""
     monkeypatch.chdir(tmp_path)
     (line,) = lines_of(row)

@@ -44,7 +44,7 @@ def names_somebody(name: str) -> bool:
 )
 def test_what_tells_of_a_person_is_found(text):
     """A name in a series description is how a patient gets into a paper's figure."""
-    assert WHO.is_told_by(text)
+    assert WHO.is_revealed_by(text)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_what_tells_of_a_person_is_found(text):
 )
 def test_what_tells_of_nobody_is_kept(text):
     """Were every description dropped, nobody would know which channel is which."""
-    assert not Identity(["Stern^Ida", "La Rosa^An", "1", "XQ-88-4711", "19510203", "Brain Imaging Center"]).is_told_by(
-        text
-    )
+    assert not Identity(
+        ["Stern^Ida", "La Rosa^An", "1", "XQ-88-4711", "19510203", "Brain Imaging Center"]
+    ).is_revealed_by(text)
 
 
 @given(LETTERS, st.text(max_size=10), st.text(max_size=10))
 def test_a_name_within_any_text_is_found(name, before, after):
     """Wherever it stands and whatever the case."""
     assume(names_somebody(name))
-    assert Identity([f"{name}^X"]).is_told_by(f"{before}{name.swapcase()}{after}")
+    assert Identity([f"{name}^X"]).is_revealed_by(f"{before}{name.swapcase()}{after}")
 
 
 @given(LETTERS, st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]), st.booleans())
@@ -76,20 +76,20 @@ def test_umlauts_are_one_name_in_all_spellings(name, form, spelled_out):
     assume(all(names_somebody(one) and len(one) >= 4 for one in (name, folded, bare)))
     other = folded if spelled_out else bare
     for header, text in ((name, other), (other, name), (folded, bare), (bare, folded)):
-        assert Identity([f"X^{unicodedata.normalize(form, header)}"]).is_told_by(f"T1 {text.upper()} tra")
+        assert Identity([f"X^{unicodedata.normalize(form, header)}"]).is_revealed_by(f"T1 {text.upper()} tra")
 
 
 @given(st.text(string.ascii_lowercase, min_size=3, max_size=3), st.sampled_from([" ", "_", "-", "^", "2"]))
 def test_three_letters_are_found_as_a_word(name, sign):
     """Ida is short, and in many words; alone she is meant."""
     assume(names_somebody(name))
-    assert Identity([f"X^{name.title()}"]).is_told_by(f"T1{sign if sign != '2' else ' '}{name.upper()}{sign}x")
+    assert Identity([f"X^{name.title()}"]).is_revealed_by(f"T1{sign if sign != '2' else ' '}{name.upper()}{sign}x")
 
 
 @given(st.dates(date(1850, 1, 1), date(2099, 12, 31)), st.sampled_from(["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%y%m%d"]))
 def test_dates_are_found_as_people_write_them(day, style):
     """A date of birth in a protocol's name is as good as a name."""
-    assert Identity([day.strftime("%Y%m%d")]).is_told_by(f"T1 {day.strftime(style)} tra")
+    assert Identity([day.strftime("%Y%m%d")]).is_revealed_by(f"T1 {day.strftime(style)} tra")
 
 
 @pytest.mark.parametrize(

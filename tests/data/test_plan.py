@@ -163,7 +163,7 @@ def test_bias_correction_is_refused_where_it_would_do_harm(modality):
         make_plan(_set([_case("a")], "MRI", modality), split=SPLIT, options=PlanOptions(bias_correction=True))
 
 
-def test_a_split_without_training_cases_is_told():
+def test_a_split_without_training_cases_is_conditional():
     """The user would get a plan fitted to nothing."""
     with pytest.raises(UserError, match="no training case"):
         make_plan(_set([_case("a")], "MRI"), split={"a": "test"})

@@ -163,7 +163,7 @@ def test_a_mistake_in_the_second_call_does_not_cost_the_first_one(source, tmp_pa
     assert said == ["goes on where it was interrupted, after 4 prepared cases"]
 
 
-def test_a_second_process_is_told_so(source, tmp_path, elsewhere):
+def test_a_second_process_is_conditional_so(source, tmp_path, elsewhere):
     """Two processes would write into one another's shards."""
     busy = pytest.raises(UserError, match="is being prepared by another process: wait for it or stop it")
     with elsewhere(lambda: workfolder.work_on(tmp_path / "store")), busy:
@@ -258,7 +258,7 @@ def test_a_damaged_file_is_named_and_rebuilt(source, tmp_path, how, name):
     assert _sums(store) == before and sorted(path.name for path in tmp_path.iterdir()) == ["set", "store"]
 
 
-def test_what_cannot_be_rebuilt_is_told(source, tmp_path, nnunet_set):
+def test_what_cannot_be_rebuilt_is_conditional(source, tmp_path, nnunet_set):
     """A damaged shard would be replaced by slices of another image without a word."""
     store = prepare(source, tmp_path / "store")
     path = source / "imagesTr" / "case_3_0001.nii.gz"

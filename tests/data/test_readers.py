@@ -204,7 +204,7 @@ def test_any_digit_may_stand_in_a_name(name):
     assert sorted([name, "1"], key=natural_key)
 
 
-def test_a_path_with_a_null_character_is_told(decathlon_set):
+def test_a_path_with_a_null_character_is_conditional(decathlon_set):
     """A traceback would be all that the user of a damaged description gets."""
     folder = decathlon_set()
     description = json.loads((folder / "dataset.json").read_text())

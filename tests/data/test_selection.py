@@ -114,7 +114,7 @@ def test_pixels_of_unknown_class_stay_unknown_and_teach_no_generator(nnunet_set,
         )
 
 
-def test_a_set_without_a_whole_slice_is_told(nnunet_set, change, tmp_path):
+def test_a_set_without_a_whole_slice_is_conditional(nnunet_set, change, tmp_path):
     """A generator would be trained on nothing, or stop with a traceback."""
     dataset = _ignoring(nnunet_set(cases=3, shape=(31, 29, 8)), slice(0, 8), 9, change)
     store = prepare(dataset, tmp_path / "store")

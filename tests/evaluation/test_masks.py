@@ -150,7 +150,7 @@ def test_held_out_slices_against_themselves_are_at_distance_zero():
         assert figure.estimate.value == pytest.approx(0, abs=1e-12)
 
 
-def test_an_empty_class_is_told_and_counted():
+def test_an_empty_class_is_conditional_and_counted():
     """A generator that lost a class would crash the evaluation, or nobody would read of it."""
     real = group(phantoms(20, seed=0))
     lost = phantoms(20, seed=1)

@@ -59,7 +59,7 @@ def test_every_combination_of_classes_keeps_its_share(judged):
     assert (labels[chosen.chosen, 0, 0] == 1).sum() >= 3
 
 
-def test_what_cannot_be_selected_is_told(judged):
+def test_what_cannot_be_selected_is_conditional(judged):
     """A user would get an empty set."""
     _, labels, found = judged
     with pytest.raises(UserError, match="at least 1"):

@@ -1,22 +1,18 @@
-"""A sampler without a network: what is written, and from which seeds, can be tested in milliseconds."""
+"""A generator without a network: what is written, and from which seeds, can be tested in milliseconds."""
 
 import numpy as np
 import pytest
 
-from synthmed.generation.generator import sample_in_batches
+from synthmed.generation.generator import Generator
 
 
-class PaintingSampler:
+class PaintingGenerator(Generator):
     """Draws arrays that follow from the seed alone, and counts how often it was asked."""
 
     def __init__(self, info, batch: int = 8):
         self.info = info
         self.batch = batch
         self.calls = 0
-
-    def sample(self, seeds, psi, masks=None, told=None):
-        """Draw one item for each seed."""
-        return sample_in_batches(self._draw, seeds, psi, masks, told, batch=self.batch)
 
     def _draw(self, seed, psi, mask=None, position=None, shown=None):
         self.calls += 1
@@ -30,5 +26,5 @@ class PaintingSampler:
 
 @pytest.fixture
 def painter(tiny_info):
-    """Return a function from a variant to such a sampler."""
-    return lambda variant="base", **options: PaintingSampler(tiny_info(variant), **options)
+    """Return a function from a variant to such a generator."""
+    return lambda variant="base", **options: PaintingGenerator(tiny_info(variant), **options)

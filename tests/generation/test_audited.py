@@ -104,7 +104,7 @@ def test_a_generator_is_audited_against_its_own_store_alone(tiny_bundle, store, 
     bundle = GeneratorBundle(info, whole.generator, run=tmp_path)
     data = SimpleNamespace(store=str(store.path), store_hash=store.content_hash)
     monkeypatch.setattr(runs.Run, "open", lambda path: SimpleNamespace(data=data))
-    monkeypatch.setattr("synthmed.generation.generator.KerasSampler", lambda bundle: Drawn(store))
+    monkeypatch.setattr("synthmed.generation.generator.RunGenerator", lambda bundle: Drawn(store))
     found = audit_bundle(bundle, count=5)
     assert found.verdict.samples == 5 and found.verdict.model_hash == info.model_hash
     assert audit_bundle(GeneratorBundle(whole.info, whole.generator, run=tmp_path), count=5) is None

@@ -39,9 +39,9 @@ def test_shuffled_slices_are_less_coherent(store):
 
 def test_the_table_beside_real_patients(store, tiny_bundle, painter, tmp_path, capsys):
     """The documented command would fail, or compare slices of different patients."""
-    info = tiny_bundle("base", told=True).info.model_copy(update={"classes": store.classes})
-    sampler = type(painter())(info)
-    folder = generate(sampler, tmp_path / "set", count=2, unit="volume", fmt="npz")
+    info = tiny_bundle("base", conditional=True).info.model_copy(update={"classes": store.classes})
+    generator = type(painter())(info)
+    folder = generate(generator, tmp_path / "set", count=2, unit="volume", fmt="npz")
     volumes = list(generated_volumes(SyntheticSet.open(folder)))
     slices = [template.slices for template in info.templates]
     assert len(volumes) == 2 and all(len(volume) in slices for volume in volumes)

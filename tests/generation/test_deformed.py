@@ -10,24 +10,24 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
-from synthmed.generation.generator import KerasSampler
+from synthmed.generation.generator import RunGenerator
 from synthmed.generation.masks import DeformedMasks, deformed
 from synthmed.training.options import TrainOptions
 from synthmed.training.run import DataSummary, Run
 
 
 @pytest.fixture
-def sampler(store, tmp_path, monkeypatch):
-    """A sampler of a `cond` run of which nothing is needed but where its store was; its images are grey."""
-    from synthmed.generation.info import BundleInfo
+def generator(store, tmp_path, monkeypatch):
+    """A generator of a `cond` run of which nothing is needed but where its store was; its images are grey."""
+    from synthmed.generation.info import GeneratorInfo
 
     shutil.copytree(store.path, tmp_path / "store")
     data = DataSummary.of_store(Store.open(tmp_path / "store"))
     run = Run.create(tmp_path / "run", TrainOptions(variant="cond"), data)
-    fields = {name: getattr(data, name) for name in BundleInfo.model_fields if name in DataSummary.model_fields}
-    info = BundleInfo(name="run", variant="cond", z_dim=4, kimg=1, model_hash="0", options={}, **fields)
+    fields = {name: getattr(data, name) for name in GeneratorInfo.model_fields if name in DataSummary.model_fields}
+    info = GeneratorInfo(name="run", variant="cond", z_dim=4, kimg=1, model_hash="0", options={}, **fields)
 
-    class Grey(KerasSampler):
+    class Grey(RunGenerator):
         def __init__(self, path):
             self.info, self.batch = info, 8
             self.bundle = type("Bundle", (), {"run": path})()
@@ -40,9 +40,9 @@ def sampler(store, tmp_path, monkeypatch):
     return Grey(run.path), Grey(None)
 
 
-def test_masks_are_deformed_ones_of_training_slices(sampler, store, tmp_path):
+def test_masks_are_deformed_ones_of_training_slices(generator, store, tmp_path):
     """A set would repeat patients' masks as they are, or show none of them any more."""
-    generate(sampler[0], tmp_path / "set", count=24, fmt="npz", masks="deformed", seed=1)
+    generate(generator[0], tmp_path / "set", count=24, fmt="npz", masks="deformed", seed=1)
     found = SyntheticSet.open(tmp_path / "set")
     own = {label.tobytes() for label in store.labels(np.arange(len(store))) if label.any()}
     labels = found.labels()
@@ -53,25 +53,25 @@ def test_masks_are_deformed_ones_of_training_slices(sampler, store, tmp_path):
     assert not any(case.case in text for case in store.cases())
 
 
-def test_a_mask_depends_on_its_seed_alone(sampler):
+def test_a_mask_depends_on_its_seed_alone(generator):
     """Another shard would draw other masks."""
-    source = DeformedMasks(sampler[0])
+    source = DeformedMasks(generator[0])
     together, alone = source.take(0, np.arange(7)), source.take(5, np.array([5]))
     assert np.array_equal(together.maps[5], alone.maps[0])
     assert together.told["position"][5] == alone.told["position"][0]
 
 
-def test_required_classes_are_in_every_deformed_mask(sampler, store, tmp_path):
+def test_required_classes_are_in_every_deformed_mask(generator, store, tmp_path):
     """Rare lesions could not be oversampled from real masks."""
     name = store.classes[-1]
-    generate(sampler[0], tmp_path / "set", count=9, fmt="npz", masks="deformed", require=(name,))
+    generate(generator[0], tmp_path / "set", count=9, fmt="npz", masks="deformed", require=(name,))
     labels = SyntheticSet.open(tmp_path / "set").labels()
     assert (labels == len(store.classes) - 1).any(axis=(1, 2)).all()
 
 
-def test_without_the_store_it_is_refused(sampler, painter, tmp_path):
+def test_without_the_store_it_is_refused(generator, painter, tmp_path):
     """Masks of other patients would be deformed, or an export would be thought to hold masks."""
-    ours, exported = sampler
+    ours, exported = generator
     for other in (exported, painter("cond")):
         with pytest.raises(UserError, match="no exported generator"):
             generate(other, tmp_path / "set", count=1, masks="deformed")

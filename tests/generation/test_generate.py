@@ -32,9 +32,9 @@ def test_items_depend_on_their_seed_alone(painter, tmp_path):
 @pytest.mark.parametrize("variant", ["base", "mask"])
 def test_reading_back_gives_what_was_drawn(painter, tmp_path, fmt, variant):
     """A segmentation network would be trained on other images or labels than the generator drew."""
-    sampler = painter(variant)
-    found = SyntheticSet.open(generate(sampler, tmp_path / "set", count=3, fmt=fmt, seed=5))
-    drawn = sampler.sample(np.array([5 * 10**9 + item for item in range(3)]), 1.0)
+    generator = painter(variant)
+    found = SyntheticSet.open(generate(generator, tmp_path / "set", count=3, fmt=fmt, seed=5))
+    drawn = generator.sample_seeds(np.array([5 * 10**9 + item for item in range(3)]), 1.0)
     assert np.array_equal(found.labels(), drawn.labels) and found.labels().dtype == np.uint8
     assert found.classes == ("background", "anterior", "posterior")
     assert found.training_hashes == {"aa" * 32, "bb" * 32}
@@ -49,13 +49,13 @@ def test_reading_back_gives_what_was_drawn(painter, tmp_path, fmt, variant):
 
 def test_nnunet_files_agree_in_geometry_and_units(painter, tmp_path):
     """A set would load with labels beside the anatomy, or with intensities that no scanner gives."""
-    sampler = painter()
-    folder = generate(sampler, tmp_path / "set", count=4, fmt="nnunet", seed=1)
-    drawn = sampler.sample(np.array([10**9 + item for item in range(4)]), 1.0)
+    generator = painter()
+    folder = generate(generator, tmp_path / "set", count=4, fmt="nnunet", seed=1)
+    drawn = generator.sample_seeds(np.array([10**9 + item for item in range(4)]), 1.0)
     for item, label_path in enumerate(sorted((folder / "labelsTr").iterdir())):
         case = label_path.name.removesuffix(".nii.gz")
         label = nibabel.load(label_path)
-        template = sampler.info.templates[drawn.templates[item]]
+        template = generator.info.templates[drawn.templates[item]]
         for channel in range(2):
             image = nibabel.load(folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
             assert image.shape == label.shape and sorted(image.shape) == [1, 32, 48]

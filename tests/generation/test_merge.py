@@ -123,7 +123,7 @@ def test_a_set_with_a_problem_is_refused_before_anything_is_drawn(painter, tmp_p
     """Hours of drawing would end in an error, or in a set that nnU-Net refuses."""
     real = real_set(tmp_path / "real")
     (real / "labelsTr" / "patient3.nii.gz").unlink()
-    sampler = painter()
+    generator = painter()
     with pytest.raises(UserError, match="image without its label"):
-        generate(sampler, tmp_path / "set", count=4, merge_with=real)
-    assert sampler.calls == 0 and not (tmp_path / "set").exists()
+        generate(generator, tmp_path / "set", count=4, merge_with=real)
+    assert generator.calls == 0 and not (tmp_path / "set").exists()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthmed.errors import UserError
-from synthmed.generation.drawing import ITEMS_PER_SEED, MAX_SEED, Shard, case_name, item_seeds
+from synthmed.generation.drawing import Shard, case_name
+from synthmed.generation.generator import ITEMS_PER_SEED, MAX_SEED, item_seeds
 
 seeds = st.integers(0, MAX_SEED)
 items = st.integers(0, ITEMS_PER_SEED - 1)
@@ -38,20 +39,20 @@ def test_shards_cover_every_item_once(count, total):
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "1", "a/b", "-1/4", "1/4/2", ""])
-def test_wrong_shard_is_told(text):
+def test_wrong_shard_is_conditional(text):
     """A mistyped shard would silently draw another part of the set."""
     with pytest.raises(UserError, match="--shard"):
         Shard.parse(text)
 
 
-def test_empty_shard_is_told():
+def test_empty_shard_is_conditional():
     """A machine would write an empty set."""
     with pytest.raises(UserError, match="empty"):
         Shard.parse("1/5").bounds(3)
 
 
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1])
-def test_seed_out_of_range_is_told(seed):
+def test_seed_out_of_range_is_conditional(seed):
     """Its items would overflow into those of another seed."""
     with pytest.raises(UserError, match="--seed"):
         item_seeds(seed, 0, 1)

@@ -6,14 +6,14 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.generation.drawing import Shard, told_along
+from synthmed.generation.drawing import Shard, conditioning_along
 from synthmed.generation.generate import generate
-from synthmed.generation.generator import KerasSampler
+from synthmed.generation.generator import RunGenerator
 
 
 @pytest.fixture
 def sweeping(painter, tiny_bundle):
-    """A sampler that paints what it is told: its images hold the position, its labels the classes."""
+    """A generator that paints what it is told: its images hold the position, its labels the classes."""
 
     class Sweeping(type(painter())):
         def _draw(self, seed, psi, mask=None, position=None, shown=None):
@@ -24,7 +24,7 @@ def sweeping(painter, tiny_bundle):
                 drawn["mask"][:, 4 * index : 4 * index + 3, 5] = (index * shown[:, index - 1])[:, None]
             return drawn
 
-    return Sweeping(tiny_bundle("base", told=True).info)
+    return Sweeping(tiny_bundle("base", conditional=True).info)
 
 
 @pytest.mark.parametrize("fmt", ["nnunet", "npz"])
@@ -73,7 +73,7 @@ def test_patients_depend_on_their_seed_alone(sweeping, tmp_path):
 def test_classes_come_and_go_as_in_training(sweeping):
     """Organs would flicker from slice to slice, or be where no training patient has them."""
     info = sweeping.info
-    told = [told_along(seed, 16, info) for seed in range(100)]
+    told = [conditioning_along(seed, 16, info) for seed in range(100)]
     assert all(np.allclose(one["position"], (np.arange(16) + 0.5) / 16) for one in told)
     shown = np.stack([one["shown"] for one in told])
     shares = info.attributes.shares((np.arange(16) + 0.5) / 16, 3)
@@ -83,7 +83,7 @@ def test_classes_come_and_go_as_in_training(sweeping):
 
 def test_required_classes_are_somewhere_in_each_volume(sweeping, tmp_path):
     """Rare lesions could not be oversampled in volumes."""
-    assert any(told_along(seed, 3, sweeping.info)["shown"][:, 1].max() == 0 for seed in range(5))
+    assert any(conditioning_along(seed, 3, sweeping.info)["shown"][:, 1].max() == 0 for seed in range(5))
     found = SyntheticSet.open(
         generate(sweeping, tmp_path / "set", count=5, unit="volume", fmt="npz", require=("posterior",))
     )
@@ -93,7 +93,7 @@ def test_required_classes_are_somewhere_in_each_volume(sweeping, tmp_path):
     assert found.sidecars[0]["required_classes"] == ["posterior"]
 
 
-def test_what_cannot_be_a_volume_is_told(painter, sweeping, tmp_path):
+def test_what_cannot_be_a_volume_is_conditional(painter, sweeping, tmp_path):
     """Slices that do not belong together would be stacked and taken for a patient."""
     volume = {"count": 1, "unit": "volume"}
     with pytest.raises(UserError, match="position=true"):
@@ -111,10 +111,10 @@ def test_what_cannot_be_a_volume_is_told(painter, sweeping, tmp_path):
 
 def test_a_network_draws_a_patient_from_one_code(tiny_bundle, tmp_path, eager):
     """The slices of a patient would come from several codes, or all be the same."""
-    sampler = KerasSampler(tiny_bundle("cond", told=True), batch=4)
-    found = SyntheticSet.open(generate(sampler, tmp_path / "set", count=1, unit="volume", fmt="npz", seed=4))
+    generator = RunGenerator(tiny_bundle("cond", conditional=True), batch=4)
+    found = SyntheticSet.open(generate(generator, tmp_path / "set", count=1, unit="volume", fmt="npz", seed=4))
     seeds = np.full(len(found), 4 * 10**9)
-    drawn = sampler.sample(seeds, 1.0, None, told_along(int(seeds[0]), len(found), sampler.info))
+    drawn = generator.sample_seeds(seeds, 1.0, None, conditioning_along(int(seeds[0]), len(found), generator.info))
     assert np.array_equal(drawn.labels, found.labels())
     assert np.array_equal(np.clip(drawn.images, -1, 1), found.images())
     assert len({image.tobytes() for image in found.images()}) == len(found)

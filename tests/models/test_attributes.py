@@ -47,7 +47,7 @@ def test_networks_heed_what_they_are_told(flags):
     assert abs(logits[0] - logits[1]) > 1e-4
 
 
-def test_a_network_that_is_told_nothing_takes_no_attributes():
+def test_a_network_that_is_conditional_nothing_takes_no_attributes():
     """A user's earlier runs would not load."""
     generator = SliceGenerator(variant="mask", channels=1, classes=2, z_dim=8, w_dim=8, mapping_layers=1, **SMALL)
     assert generator.attributes(np.zeros(2), np.zeros((2, 1))) is None

@@ -35,7 +35,7 @@ def test_the_example_learns_from_the_generator_that_ships():
     assert len(scores) == 2 and min(scores) > 0.4, outcome.stdout
 
 
-def test_a_generator_of_masks_alone_is_told(tiny_bundle, tmp_path):
+def test_a_generator_of_masks_alone_is_conditional(tiny_bundle, tmp_path):
     """A KeyError would be all that the user gets."""
     from synthmed.serving.export import export_bundle
 

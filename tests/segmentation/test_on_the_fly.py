@@ -11,7 +11,7 @@ import pytest
 
 from synthmed.errors import UserError
 from synthmed.generation.bundle import GeneratorBundle
-from synthmed.generation.generator import KerasSampler, Samples, open_sampler
+from synthmed.generation.generator import RunGenerator, Samples, load_generator
 from synthmed.models.generators import SliceGenerator
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import AHEAD, ContextSlices, GeneratedSlices, blended_batches, fitting_slices
@@ -36,7 +36,7 @@ class Painter:
         self.info = SimpleNamespace(**{**facts, **changes})
         self.seeds: list[int] = []
 
-    def sample(self, seeds, psi, masks=None, told=None):
+    def sample_seeds(self, seeds, psi, masks=None, conditioning=None):
         self.seeds += seeds.tolist()
         shape = (len(seeds), *self.info.size)
         grey = (seeds % 100 / 100.0).astype(np.float32).reshape(-1, 1, 1, 1)
@@ -103,7 +103,7 @@ def test_an_error_of_the_generator_reaches_the_training(store):
     """A user's training would wait for ever for slices that nobody draws."""
 
     class Broken(Painter):
-        def sample(self, *_, **__):
+        def sample_seeds(self, *_, **__):
             raise UserError("the generator is broken")
 
     with pytest.raises(UserError, match="broken"):
@@ -192,10 +192,10 @@ def test_an_exported_generator_draws_for_a_training(store, tiny_info, tmp_path):
     sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
     parts = {"channels": len(store.channels), "classes": len(store.classes)}
     bundle = GeneratorBundle(info, SliceGenerator(variant="base", size=store.size, **parts, **sizes))
-    sampler, _ = open_sampler(export_bundle(bundle, to=tmp_path / "models"))
-    source = GeneratedSlices(sampler, tmp_path / "models")
+    generator = load_generator(export_bundle(bundle, to=tmp_path / "models"))
+    source = GeneratedSlices(generator, tmp_path / "models")
     images, labels = source.draw(0, 2, 5)
-    expected, expected_labels = GeneratedSlices(KerasSampler(bundle), tmp_path).draw(0, 2, 5)
+    expected, expected_labels = GeneratedSlices(RunGenerator(bundle), tmp_path).draw(0, 2, 5)
     np.testing.assert_allclose(images, expected, atol=1e-4)
     np.testing.assert_array_equal(labels, expected_labels)
     options = {"steps": 2, "batch": 4, "width": 2, "levels": 2, "precision": "float32", "ratio": 1.0}

@@ -12,7 +12,7 @@ from synthmed.errors import UserError
 from synthmed.serving import GeneratorClient, modelclient
 from synthmed.serving.client import RestClient
 from synthmed.serving.modelclient import Access, Address
-from synthmed.serving.remote import NEEDED, RemoteSampler
+from synthmed.serving.remote import NEEDED, RemoteGenerator
 
 STATUS = json.dumps({"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]})
 
@@ -90,7 +90,7 @@ def test_addresses_have_the_ports_of_their_protocols():
     assert [Address.parse(f"{scheme}://h").secure for scheme in ("http", "https", "grpc", "grpcs")] == [0, 1, 0, 1]
 
 
-def test_nobody_there_is_told(impatient):
+def test_nobody_there_is_conditional(impatient):
     """The user would not know that the server is not running, or learn it after half a minute."""
     with pytest.raises(UserError, match="is the server running"):
         RestClient("http://127.0.0.1:9", model="m").check()
@@ -144,7 +144,7 @@ def test_a_busy_server_is_asked_again(answers, impatient):
     assert 0.1 < impatient[0] <= 0.25 and impatient[1] == 3 and 0.5 <= impatient[2] <= 1
 
 
-def test_a_server_that_stays_busy_is_told(answers, impatient):
+def test_a_server_that_stays_busy_is_conditional(answers, impatient):
     """The client would wait for ever."""
     book, url = answers
     book["POST"] = [(429, '{"error": "queue full"}')]
@@ -191,7 +191,7 @@ def test_other_protocols_are_told(tls):
         RestClient(url, model="m", access=Access(ca_file=certificate.with_name("none")))
 
 
-def test_tls_asked_of_a_plain_server_is_told(answers):
+def test_tls_asked_of_a_plain_server_is_conditional(answers):
     """The user would not know that the address has an s too many."""
     _, url = answers
     with pytest.raises(UserError, match="http://"):
@@ -199,32 +199,32 @@ def test_tls_asked_of_a_plain_server_is_told(answers):
 
 
 @pytest.mark.parametrize("description", ["{}", "no json", None, [1]])
-def test_a_model_that_is_no_generator_is_told(answers, description):
+def test_a_model_that_is_no_generator_is_conditional(answers, description):
     """Half a set would be written from a classifier's answers."""
     book, url = answers
     book["GET"] = [(200, STATUS), (200, GENERATOR)]
     book["POST"] = [(200, json.dumps({"outputs": [description]}))]
     with pytest.raises(UserError, match="something else than a generator"):
-        RemoteSampler(RestClient(url, model="m"))
+        RemoteGenerator(RestClient(url, model="m"))
 
 
 @pytest.mark.parametrize("text", [metadata("serving_default"), STATUS, "[]"])
-def test_a_model_without_the_signatures_is_told(answers, text):
+def test_a_model_without_the_signatures_is_conditional(answers, text):
     """The user would read that a signature was not found, and not that the model is another one."""
     book, url = answers
     book["GET"] = [(200, STATUS), (200, text)]
     with pytest.raises(UserError, match=r"check --model|check --url"):
-        RemoteSampler(RestClient(url, model="m"))
+        RemoteGenerator(RestClient(url, model="m"))
 
 
-def test_a_generator_of_another_version_is_told(answers, tiny_info):
+def test_a_generator_of_another_version_is_conditional(answers, tiny_info):
     """The user would look for a fault of the model where one of both sides is old."""
     book, url = answers
     book["GET"] = [(200, STATUS), (200, GENERATOR)]
     description = tiny_info("base").model_dump(mode="json") | {"version": "9.0", "new": 1}
     book["POST"] = [(200, json.dumps({"outputs": [json.dumps(description)]}))]
     with pytest.raises(UserError, match=r"synthmed 9\.0"):
-        RemoteSampler(RestClient(url, model="m"))
+        RemoteGenerator(RestClient(url, model="m"))
 
 
 def test_answers_of_another_shape_are_told(answers, tiny_info):
@@ -238,11 +238,11 @@ def test_answers_of_another_shape_are_told(answers, tiny_info):
         (200, json.dumps({"outputs": {"template": [0]}})),
     ]
     with pytest.raises(UserError, match="something else than a generator"):
-        RemoteSampler(RestClient(url, model="m"), batch=1).sample(np.zeros(1, np.int64), 1.0)
+        RemoteGenerator(RestClient(url, model="m"), batch=1).sample_seeds(np.zeros(1, np.int64), 1.0)
     short = {"b64": base64.b64encode(b"short").decode()}
     for wrong in ([short], ["no base64"], [{"b64": "?"}], None):
         book["GET"] = [(200, STATUS), (200, metadata(*NEEDED, "sample_bytes"))]
         outputs = {"image_bytes": wrong, "mask_bytes": [short], "template": [0]}
         book["POST"] = [description, (200, json.dumps({"outputs": outputs}))]
         with pytest.raises(UserError, match=r"something else than a generator|check --url"):
-            RemoteSampler(RestClient(url, model="m"), batch=1).sample(np.zeros(1, np.int64), 1.0)
+            RemoteGenerator(RestClient(url, model="m"), batch=1).sample_seeds(np.zeros(1, np.int64), 1.0)

@@ -15,7 +15,7 @@ from synthmed.errors import UserError
 from synthmed.serving import modelclient, remote
 from synthmed.serving.grpc_client import AVAILABLE, GrpcClient
 from synthmed.serving.modelclient import Access
-from synthmed.serving.remote import NEEDED, RemoteSampler
+from synthmed.serving.remote import NEEDED, RemoteGenerator
 from synthmed.serving.tensors import to_tensor
 from synthmed.serving.wire import message
 
@@ -98,7 +98,7 @@ def impatient(monkeypatch):
     return pauses
 
 
-def test_nobody_there_is_told(impatient):
+def test_nobody_there_is_conditional(impatient):
     """The user would not know that the server is not running, or learn it after half a minute."""
     with pytest.raises(UserError, match="is the server running"):
         GrpcClient("grpc://127.0.0.1:9", model="m").check()
@@ -211,12 +211,12 @@ def _http_port() -> int:
     return server.server_port
 
 
-def test_a_model_without_the_signatures_is_told(book):
+def test_a_model_without_the_signatures_is_conditional(book):
     """The user would read that a signature was not found, and not that the model is another one."""
     answers, url = book
     answers.answers["GetModelMetadata"] = [metadata("serving_default")]
     with pytest.raises(UserError, match=r"no signature describe.*check --model"):
-        RemoteSampler(GrpcClient(url, model="m"))
+        RemoteGenerator(GrpcClient(url, model="m"))
 
 
 def test_damaged_tensors_are_told(book):
@@ -229,7 +229,7 @@ def test_damaged_tensors_are_told(book):
         GrpcClient(url, model="m").predict("sample", {})
 
 
-def test_a_missing_package_is_told(monkeypatch):
+def test_a_missing_package_is_conditional(monkeypatch):
     """A traceback would be all that the user of a plain installation gets for grpc://."""
     import sys
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from synthmed.cli.query import command
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
-from synthmed.generation.generator import SavedModelSampler
+from synthmed.generation.generator import SavedModelGenerator
 from synthmed.serving import GeneratorClient
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.models_config import models_below
@@ -50,7 +50,7 @@ def files_of(folder):
 
 def test_query_writes_what_generate_writes(url, all_variants, tmp_path):
     """The same seed would mean other files, depending on where the generator runs and how it is asked."""
-    ours = generate(SavedModelSampler(all_variants("cond")), tmp_path / "ours", count=10, seed=2, psi=0.9)
+    ours = generate(SavedModelGenerator(all_variants("cond")), tmp_path / "ours", count=10, seed=2, psi=0.9)
     arguments = ["--n", "10", "--url", url, "--model", "tiny-cond", "--seed", "2", "--psi", "0.9"]
     outcome = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path / "theirs")], catch_exceptions=False)
     assert outcome.exit_code == 0 and "query: 10/10 (100%)" in outcome.stderr
@@ -62,11 +62,11 @@ def test_a_model_without_bytes_is_asked_in_numbers(url):
     seeds = np.array([3, 2**40, 5])
     with GeneratorClient(url, model="tiny-cond", batch=2) as client:
         assert BYTES in client.signatures
-        quick = client.sample(seeds, 0.8)
+        quick = client.sample_seeds(seeds, 0.8)
         client.signatures -= {BYTES}
-        plain = client.sample(seeds, 0.8)
+        plain = client.sample_seeds(seeds, 0.8)
         masks = np.random.default_rng(0).integers(0, 3, (3, 32, 48)).astype(np.uint8)
-        assert np.array_equal(client.sample(seeds, 0.8, masks).labels, masks)
+        assert np.array_equal(client.sample_seeds(seeds, 0.8, masks).labels, masks)
     for one, other in zip(vars(quick).values(), vars(plain).values(), strict=True):
         assert one.dtype == other.dtype and np.array_equal(one, other)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.generation.generator import KerasSampler, SavedModelSampler, newest_version
+from synthmed.generation.generator import RunGenerator, SavedModelGenerator, newest_version
 from synthmed.serving.export import export_bundle
 
 SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40])
@@ -21,8 +21,8 @@ def exported(models):
 def test_exported_generator_draws_what_the_run_draws(tiny_bundle, exported):
     """A served generator would be another one than the evaluated one."""
     for masks in (None, np.random.default_rng(0).integers(0, 3, (4, 32, 48)).astype(np.uint8)):
-        ours = KerasSampler(tiny_bundle("cond")).sample(SEEDS, 0.7, masks)
-        theirs = SavedModelSampler(exported).sample(SEEDS, 0.7, masks)
+        ours = RunGenerator(tiny_bundle("cond")).sample_seeds(SEEDS, 0.7, masks)
+        theirs = SavedModelGenerator(exported).sample_seeds(SEEDS, 0.7, masks)
         assert np.abs(ours.images - theirs.images).max() <= 1e-5 * np.abs(ours.images).max()
         assert np.array_equal(ours.labels, theirs.labels) and np.array_equal(ours.templates, theirs.templates)
         assert np.array_equal(theirs.labels, masks) if masks is not None else len(np.unique(theirs.labels)) > 1
@@ -31,9 +31,9 @@ def test_exported_generator_draws_what_the_run_draws(tiny_bundle, exported):
 
 def test_result_does_not_depend_on_the_number_asked_for(exported):
     """The same seed would give another image in a larger set."""
-    sampler = SavedModelSampler(exported)
-    many = sampler.sample(np.arange(11), 1.0)
-    one = sampler.sample(np.array([10]), 1.0)
+    generator = SavedModelGenerator(exported)
+    many = generator.sample_seeds(np.arange(11), 1.0)
+    one = generator.sample_seeds(np.array([10]), 1.0)
     assert np.array_equal(many.images[10:], one.images)
 
 
@@ -174,16 +174,16 @@ def test_card_and_description_travel_and_hold_nothing_private(exported, models):
     assert b"/home/somebody" not in blobs
 
 
-def test_what_is_no_generator_is_told(tmp_path, exported):
+def test_what_is_no_generator_is_conditional(tmp_path, exported):
     """A traceback would be all that the user gets for a damaged or foreign model."""
     with pytest.raises(UserError, match="no generator of synthmed"):
-        SavedModelSampler(tmp_path)
+        SavedModelGenerator(tmp_path)
     import shutil
 
     shutil.copytree(exported, tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(UserError, match="cannot be loaded"):
-        SavedModelSampler(tmp_path / "1")
+        SavedModelGenerator(tmp_path / "1")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "a:b", ".hidden"])
@@ -197,14 +197,14 @@ def test_names_that_no_server_takes_are_refused(tiny_bundle, tmp_path, name):
 @pytest.mark.slow
 def test_a_told_generator_is_the_same_behind_an_export(tiny_bundle, tmp_path):
     """A served generator would be told of other slices than the run, and volumes could not be drawn from it."""
-    bundle = tiny_bundle("cond", told=True)
-    theirs = SavedModelSampler(export_bundle(bundle, to=tmp_path, name="told"))
-    assert theirs.info.told == ("position", "shown") and len(theirs.info.attributes) == 5
+    bundle = tiny_bundle("cond", conditional=True)
+    theirs = SavedModelGenerator(export_bundle(bundle, to=tmp_path, name="told"))
+    assert theirs.info.conditioning == ("position", "shown") and len(theirs.info.attributes) == 5
     masks = np.random.default_rng(0).integers(0, 3, (4, 32, 48)).astype(np.int32)
     told = {"position": np.linspace(0, 1, 4, dtype=np.float32), "shown": np.eye(4, 2, dtype=np.float32)}
     for given in ((None, None), (masks, None), (None, told)):
         ours = {name: np.asarray(value) for name, value in bundle.sample(SEEDS, np.full(4, 0.7, "f4"), *given).items()}
-        exported = theirs.sample(SEEDS, 0.7, *given)
+        exported = theirs.sample_seeds(SEEDS, 0.7, *given)
         assert np.abs(ours["image"] - exported.images).max() <= 1e-5 * np.abs(ours["image"]).max()
         assert np.array_equal(ours["mask"], exported.labels)
         assert np.array_equal(bundle.template_index(SEEDS), exported.templates)
@@ -215,11 +215,11 @@ def test_signatures_of_told_generators(tiny_bundle, variant, eager):
     """`sample` would draw other slices than training showed, or nobody behind a server could ask for a position."""
     from synthmed.serving.signatures import generator_signatures
 
-    bundle = tiny_bundle(variant, told=True)
+    bundle = tiny_bundle(variant, conditional=True)
     calls = {one.name: one.function for one in generator_signatures(bundle, bundle.info)}
     assert "sample_told" not in {one.name for one in generator_signatures(tiny_bundle(variant), bundle.info)}
     seed, psi = np.array([3, 9]), np.full(2, 0.7, np.float32)
-    told = bundle.told(seed)
+    told = bundle.conditioning(seed)
     drawn, same = calls["sample"](seed, psi), calls["sample_told"](seed, psi, **told)
     other = calls["sample_told"](seed, psi, told["position"], 1 - told["shown"])
     assert np.array_equal(drawn["mask"], same["mask"]) and not np.array_equal(drawn["mask"], other["mask"])

@@ -19,13 +19,13 @@ pytest.importorskip("tensorflow_serving")
 
 from synthmed.errors import UserError
 from synthmed.generation.generate import generate
-from synthmed.generation.generator import SavedModelSampler, newest_version
+from synthmed.generation.generator import SavedModelGenerator, newest_version
 from synthmed.serving.access import Access
 from synthmed.serving.client import RestClient
 from synthmed.serving.listener import bound_socket
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.models_config import ModelConfig, models_below, read_models_config
-from synthmed.serving.remote import RemoteSampler
+from synthmed.serving.remote import RemoteGenerator
 from synthmed.serving.server import EmbeddedServer
 
 
@@ -53,9 +53,9 @@ def files_of(folder):
 
 def test_query_writes_what_generate_writes(server, models, tmp_path):
     """The same seed would mean other files, depending on where the generator runs."""
-    sampler = SavedModelSampler(newest_version(models / "tiny-cond"))
-    ours = generate(sampler, tmp_path / "ours", count=10, seed=2, psi=0.9)
-    remote = RemoteSampler(RestClient(server.rest_url, model="tiny-cond"))
+    generator = SavedModelGenerator(newest_version(models / "tiny-cond"))
+    ours = generate(generator, tmp_path / "ours", count=10, seed=2, psi=0.9)
+    remote = RemoteGenerator(RestClient(server.rest_url, model="tiny-cond"))
     theirs = generate(remote, tmp_path / "theirs", count=10, seed=2, psi=0.9)
     assert files_of(ours) == files_of(theirs)
 
@@ -149,7 +149,7 @@ def test_small_answers_are_sent_at_once():
             assert accepted.proto == socket.IPPROTO_TCP
 
 
-def test_a_port_in_use_is_told(server, models):
+def test_a_port_in_use_is_conditional(server, models):
     """A traceback would be all that the user gets, or a second server would take half of the requests."""
     for ports in ({"rest_port": server.rest_port}, {"rest_port": 0, "grpc_port": server.grpc_port}):
         with pytest.raises(UserError, match="port"):

@@ -117,7 +117,7 @@ def test_a_full_disk_stops_the_study_in_one_line_and_it_goes_on(scheduler, tmp_p
     assert table(tmp_path) == table(undisturbed)
 
 
-def test_a_lost_scheduler_is_told_and_the_study_goes_on_with_another(scheduler, tmp_path, undisturbed):
+def test_a_lost_scheduler_is_conditional_and_the_study_goes_on_with_another(scheduler, tmp_path, undisturbed):
     """The study would wait for ever for a cluster that was shut down."""
     from distributed import LocalCluster
 
@@ -194,7 +194,7 @@ def test_data_that_disappears_or_changes_between_runs(scheduler, tmp_path):
     assert run_study(configuration(text), tmp_path / "out", scheduler=scheduler, work=faking()).done == 9
 
 
-def test_nobody_at_the_address_is_told_in_one_line(tmp_path, monkeypatch):
+def test_nobody_at_the_address_is_conditional_in_one_line(tmp_path, monkeypatch):
     """A cluster that is not up would look like a fault of the study."""
     from synthmed.study import runner as workers
 

@@ -284,7 +284,7 @@ def test_what_the_chief_refuses_ends_all_workers():
         (3, 0, "heartbeat timeout", "one of the 3 workers is gone"),
     ],
 )
-def test_the_loss_of_a_worker_is_told_with_the_command_to_go_on(count, index, message, who):
+def test_the_loss_of_a_worker_is_conditional_with_the_command_to_go_on(count, index, message, who):
     """A user would read of collective operations and ordering tokens."""
     import tensorflow as tf
 

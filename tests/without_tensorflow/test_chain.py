@@ -52,14 +52,14 @@ def test_a_run_trained_under_jax_is_exported_where_tensorflow_is(folder):
     import tensorflow as tf
 
     from synthmed.generation.bundle import load_bundle
-    from synthmed.generation.generator import open_sampler
+    from synthmed.generation.generator import load_generator
     from synthmed.serving.export import export_bundle
 
     version = export_bundle(load_bundle(folder / "run"), to=folder / "models", name="from-jax")
     signatures = tf.saved_model.load(str(version)).signatures
     assert {"serving_default", "sample", "mapping", "synthesis", "geometry"} <= set(signatures)
     seeds = np.arange(4)
-    ours, theirs = (open_sampler(path)[0].sample(seeds, 1.0) for path in (folder / "run", version))
+    ours, theirs = (load_generator(path).sample_seeds(seeds, 1.0) for path in (folder / "run", version))
     np.testing.assert_array_equal(theirs.labels, ours.labels)
     assert np.abs(theirs.images - ours.images).max() < 1e-4 * np.abs(ours.images).max()
 

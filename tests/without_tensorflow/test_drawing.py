@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthmed.generation.generator import open_sampler
+from synthmed.generation.generator import load_generator
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.networks import make_generator
 from synthmed.training.options import TrainOptions, resolve
@@ -18,7 +18,7 @@ CODE = """
 import sys, jax, keras, numpy as np
 from pathlib import Path
 from synthmed.generation.generate import generate
-from synthmed.generation.generator import open_sampler
+from synthmed.generation.generator import load_generator
 given = np.load("given.npz")
 
 jit, programs = jax.jit, []
@@ -31,17 +31,17 @@ def watched(function):
 
 for variant in ("base", "mask", "cond"):
     jax.jit = watched if variant == "base" else jit
-    sampler, _ = open_sampler(Path(variant))
-    drawn = [sampler.sample(given["seeds"], 0.7)]
+    generator = load_generator(Path(variant))
+    drawn = [generator.sample_seeds(given["seeds"], 0.7)]
     if variant == "cond":
-        drawn.append(sampler.sample(given["seeds"], 0.7, given["masks"]))
+        drawn.append(generator.sample_seeds(given["seeds"], 0.7, given["masks"]))
     for number, one in enumerate(drawn):
         arrays = {"labels": one.labels, "templates": one.templates}
         arrays |= {} if one.images is None else {"images": one.images}
         np.savez(f"{variant}-{number}.npz", **arrays)
     if variant == "base":
         for fmt in ("npz", "nnunet", "png"):
-            generate(sampler, Path(fmt), count=3, fmt=fmt)
+            generate(generator, Path(fmt), count=3, fmt=fmt)
 assert "tensorflow" not in sys.modules
 Path("program.txt").write_text(programs[0])
 """
@@ -91,9 +91,9 @@ def test_every_format_is_written(drawn):
 def test_the_same_seed_draws_the_same_item(drawn, runs):
     """A user's set would be another one on the machine with the GPU than on the one with TensorFlow."""
     for variant in VARIANTS:
-        sampler, _ = open_sampler(runs / variant)
+        generator = load_generator(runs / variant)
         for number, masks in enumerate((None, MASKS) if variant == "cond" else (None,)):
-            ours = sampler.sample(SEEDS, 0.7, masks)
+            ours = generator.sample_seeds(SEEDS, 0.7, masks)
             theirs = np.load(drawn / f"{variant}-{number}.npz")
             np.testing.assert_array_equal(theirs["templates"], ours.templates)
             # A tie of two classes may be decided either way by the last bit.
@@ -124,6 +124,6 @@ def test_a_run_trained_under_jax_is_exported_with_all_signatures(runs, tmp_path)
     version = export_bundle(bundle, to=tmp_path, name="from-jax", allow_failed_audit=True)
     loaded = tf.saved_model.load(str(version))
     assert {"serving_default", "sample", "mapping", "synthesis", "geometry"} <= set(loaded.signatures)
-    sampler, _ = open_sampler(version)
-    ours, theirs = open_sampler(runs / "mask")[0].sample(SEEDS, 0.7), sampler.sample(SEEDS, 0.7)
+    generator = load_generator(version)
+    ours, theirs = load_generator(runs / "mask").sample_seeds(SEEDS, 0.7), generator.sample_seeds(SEEDS, 0.7)
     np.testing.assert_array_equal(theirs.labels, ours.labels)

@@ -146,7 +146,7 @@ def _series(uid: str, headers: list[Header], identity: Identity, crowded: set[Pa
     path = header.path if folder in crowded or any(other.path.parent != folder for other in headers) else folder
     slices = tuple(one for other in headers for one in other.slices)
     name = tidy(header.description)
-    withheld = bool(name) and identity.is_told_by(header.description)
+    withheld = bool(name) and identity.is_revealed_by(header.description)
     if not name or withheld:
         name = header.modality
     found, wrong = None, None

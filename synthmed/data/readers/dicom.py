@@ -122,7 +122,7 @@ def _class_names(studies: list[Study]) -> Spelled:
     found: Spelled = {}
     withheld: dict[str, list[tuple[Path, int]]] = {}
     for place, text in own.items():
-        if not tidy(text) or (identity is not None and identity.is_told_by(text)):
+        if not tidy(text) or (identity is not None and identity.is_revealed_by(text)):
             withheld.setdefault((tidy(text) or text).casefold(), []).append(place)
         else:
             found[place] = tidy(text)
@@ -275,7 +275,7 @@ def _withheld(
             for study in studies
             for label in study.labels
             for number, text in label.names.items()
-            if label.kind == kind and study.identity.is_told_by(text)
+            if label.kind == kind and study.identity.is_revealed_by(text)
         }
         if dropped:
             files = len({path for path, _ in dropped})

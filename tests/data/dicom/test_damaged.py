@@ -34,7 +34,7 @@ def mutate(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["image", "seg", "rtstruct"])
-def test_damage_is_told_or_harmless(tmp_path, written, voxels, kind):
+def test_damage_is_conditional_or_harmless(tmp_path, written, voxels, kind):
     """A traceback, or a machine out of memory, tells a user nothing of which file to mend."""
     source = tmp_path / "whole"
     images = written.write_series(source / "images", voxels())

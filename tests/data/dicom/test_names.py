@@ -108,10 +108,10 @@ def test_every_element_that_names_somebody_is_looked_at(tmp_path, written, voxel
     header = read_header(paths[2])
     identity = Identity(header.personal)
     assert [
-        text for text in dict.fromkeys(planted) if text != "Privatissima" and not identity.is_told_by(f"T1 {text}")
+        text for text in dict.fromkeys(planted) if text != "Privatissima" and not identity.is_revealed_by(f"T1 {text}")
     ] == []
     if not implicit:
-        assert identity.is_told_by("T1 privatissima")
+        assert identity.is_revealed_by("T1 privatissima")
 
 
 def test_people_of_other_studies_count_too(tmp_path, written, voxels):

@@ -145,7 +145,7 @@ def test_two_studies_of_a_person_are_one_patient(tmp_path, written, voxels):
     assert all(case.case.startswith("study-") and case.patient.startswith("patient-") for case in cases)
 
 
-def test_a_study_without_patient_id_is_told(tmp_path, written, voxels):
+def test_a_study_without_patient_id_is_conditional(tmp_path, written, voxels):
     """Whoever has two visits without IDs must know that they are taken for two patients."""
 
     def nobody(dataset, _):

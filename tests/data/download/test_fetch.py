@@ -91,7 +91,7 @@ def test_a_file_that_was_there_is_never_removed(site, tmp_path):
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (503, TRIES)])
-def test_a_refusal_is_told_and_only_a_busy_server_is_asked_again(site, tmp_path, status, tries):
+def test_a_refusal_is_conditional_and_only_a_busy_server_is_asked_again(site, tmp_path, status, tries):
     """The user would wait for an address that will never answer, or get a traceback."""
     site.status = status
     with pytest.raises(UserError, match=str(status)) as error:
@@ -99,7 +99,7 @@ def test_a_refusal_is_told_and_only_a_busy_server_is_asked_again(site, tmp_path,
     assert len(site.asked) == tries and "\n" not in str(error.value) and left(tmp_path) == []
 
 
-def test_no_network_is_told_in_one_line(site, tmp_path):
+def test_no_network_is_conditional_in_one_line(site, tmp_path):
     """A machine behind a wall would show a traceback."""
     with pytest.raises(UserError, match="run the same command again"):
         fetch("http://127.0.0.1:9/none.tar", tmp_path / "a.tar", md5="0" * 32, pause=0)
@@ -116,7 +116,7 @@ def test_no_network_is_told_in_one_line(site, tmp_path):
             fetch(url, tmp_path / "a.tar", md5="0" * 32, pause=0)
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_transfer(site, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_conditional_before_the_transfer(site, tmp_path, monkeypatch):
     """The disk would be filled to its last byte, and other programs with it."""
     site.content = CONTENT
     usage = namedtuple("usage", "total used free")(10, 9, 1)

@@ -84,7 +84,7 @@ def test_files_that_are_only_counted_need_no_note(tmp_path):
     np.testing.assert_array_equal(load_case(images.cases[0]).images[0, 0, 0], [T1, T2])
 
 
-def test_a_file_with_too_few_channels_to_reorder_is_told(tmp_path):
+def test_a_file_with_too_few_channels_to_reorder_is_conditional(tmp_path):
     """A traceback of an index would be all that the user gets."""
     folder = _decathlon(tmp_path / "set")
     _write(folder / "imagesTr" / "a.nii.gz", T2)

@@ -178,7 +178,7 @@ def test_what_cannot_be_decided_is_asked(tree):
     assert [case.label.path.name for case in dataset.cases] == ["a1_seg_anna.nii.gz", "a2_seg_anna.nii.gz"]
 
 
-def test_a_missing_channel_is_told(tree):
+def test_a_missing_channel_is_conditional(tree):
     """The channel would be dropped from all cases, or the case left out without a word."""
     images = [f"b{n}/b{n}_{kind}.nii.gz" for n in (1, 2, 3) for kind in ("t1", "t2")]
     folder = tree(images, [f"b{n}/b{n}_seg.nii.gz" for n in (1, 2, 3)])

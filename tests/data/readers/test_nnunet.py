@@ -152,7 +152,7 @@ def test_images_of_every_format_are_taken_without_labels(nnunet_set, tmp_path):
     assert load_case(read_images(folder / "imagesTr", ("T1", "T2")).cases[2]).images.shape[-1] == 2
 
 
-def test_a_gap_in_the_numbers_of_channels_is_told(nnunet_set):
+def test_a_gap_in_the_numbers_of_channels_is_conditional(nnunet_set):
     """Channel 2 would be read as channel 1, and every slice be wrong without a word."""
     folder = nnunet_set(channels=3)
     (folder / "imagesTr" / "case_1_0001.nii.gz").unlink()
@@ -172,7 +172,7 @@ def test_photographs_with_numbers_are_no_channels(tmp_path):
 
 
 @pytest.mark.parametrize("spacing", ["[NaN, 1, 1]", "[1, Infinity, 1]", "[1, 0, 1]"])
-def test_an_impossible_spacing_beside_tiff_is_told(tmp_path, spacing):
+def test_an_impossible_spacing_beside_tiff_is_conditional(tmp_path, spacing):
     """A prepared store would hold slices of nothing."""
     folder = _pictures(tmp_path, ".tif", ["red", "green", "blue"])
     for image in (folder / "imagesTr").glob("*.tif"):
@@ -181,7 +181,7 @@ def test_an_impossible_spacing_beside_tiff_is_told(tmp_path, spacing):
         read_dataset(folder)
 
 
-def test_a_set_without_images_is_told_by_its_layout(nnunet_set, decathlon_set):
+def test_a_set_without_images_is_revealed_by_its_layout(nnunet_set, decathlon_set):
     """Users of the Decathlon's layout would look for files of nnU-Net's names."""
     folder = nnunet_set()
     for image in (folder / "imagesTr").iterdir():

@@ -82,7 +82,7 @@ def test_a_pattern_comes_first():
     ("pattern", "message"),
     [("(", "no regular expression"), (r"\d+", "0 groups"), (r"(\d)(\d)", "2 groups"), (r"q(\d)", "the case p1_1")],
 )
-def test_a_wrong_pattern_is_told(pattern, message):
+def test_a_wrong_pattern_is_conditional(pattern, message):
     """Cases would lose their patients without a word, or a traceback appear."""
     with pytest.raises(UserError, match=message) as error:
         _patients(["p1_1", "p2_1"], pattern)

@@ -87,7 +87,7 @@ def test_numbered_slices_of_a_folder_are_one_volume(tree, layout):
     assert "8 numbered pictures of 2 folders are the slices of 2 volumes" in dataset.notes
 
 
-def test_a_stack_without_all_masks_is_told(tree):
+def test_a_stack_without_all_masks_is_conditional(tree):
     """A slice without its mask would count as healthy."""
     folder = tree(
         [f"p{p}/p{p}_{n}.png" for p in (1, 2) for n in (1, 2)],

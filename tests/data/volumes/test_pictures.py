@@ -149,7 +149,7 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.95, 0.6, 0.2])
-def test_a_cut_stack_is_told(tmp_path, part):
+def test_a_cut_stack_is_conditional(tmp_path, part):
     """The last slices of a broken download would be missing without a word."""
     slices = RNG.integers(0, 60000, (5, 40, 60)).astype(np.uint16)
     path = tmp_path / "pages.tif"
@@ -163,7 +163,7 @@ def test_a_cut_stack_is_told(tmp_path, part):
 @pytest.mark.parametrize(
     ("name", "message"), [("a.png", "does not exist"), ("b.png", "is damaged, or no PNG"), ("c.gif", "in no format")]
 )
-def test_what_is_no_picture_is_told(tmp_path, name, message):
+def test_what_is_no_picture_is_conditional(tmp_path, name, message):
     """A wrong file would end in a traceback."""
     (tmp_path / "b.png").write_text("no picture")
     with pytest.raises(UserError, match=message):
