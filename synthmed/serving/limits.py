@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from synthmed.serving.status import Code, ServingError, invalid
 
 MIB = 2**20
+MAX_RANK = 32
+"""Dimensions of an array: NumPy 2 has more, by which TensorFlow, built for 32, ends the process (SIGSEGV)."""
 _Answer = TypeVar("_Answer")
 
 
