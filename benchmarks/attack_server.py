@@ -6,7 +6,7 @@
 
 The server is a process of its own on free ports of 127.0.0.1. Each kind of request is a line of JSON: how many of which
 status came back, the slowest answer, and `faults`: 5xx (but 501, not implemented, and 504 to a slow body) and answers
-that did not come. The last line has the memory of the server after the first tenth and at the end, and how soon good
+that did not come. The last line has the memory of the server before each tenth and at the end, and how soon good
 requests were answered meanwhile. The exit status is 1 if there was a fault.
 """
 
@@ -283,7 +283,7 @@ class Attack:
                     return
                 kind = kinds[number % len(kinds)]
                 request = next(self._requests[kind])
-                if number == count // 10:
+                if number % max(count // 10, 1) == 0:
                     self.memory.append(self.server.memory())
             start = time.monotonic()
             try:
