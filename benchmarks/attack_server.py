@@ -6,7 +6,7 @@
 
 The server is a process of its own on free ports of 127.0.0.1. Each kind of request is a line of JSON: how many of which
 status came back, the slowest answer, and `faults`: 5xx (but 501, not implemented, and 504 to a slow body) and answers
-that did not come. The last line has the memory of the server after the first tenth and at the end, and how soon good
+that did not come. The last line has the memory of the server before each tenth and at the end, and how soon good
 requests were answered meanwhile. The exit status is 1 if there was a fault.
 """
 
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,8 @@ class Server:
                 break
         else:
             raise SystemExit("the server did not start: " + "".join(lines))
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.said: deque[str] = deque(maxlen=5)
+        threading.Thread(target=self.said.extend, args=(self.process.stderr,), daemon=True).start()
 
     def __enter__(self) -> "Server":
         return self
@@ -153,7 +154,8 @@ def _value(info: dict[str, Any], *, rank: int | None, leaf: Any = None) -> Any:
     """Return a value for an input: as its signature has it, or of another rank or another leaf."""
     sizes = [max(int(dim["size"]), 1) for dim in info["tensor_shape"]["dim"]]
     if rank is not None:
-        sizes = ([1, 2, 3] * 20)[:rank]
+        # Few values whatever the rank: it is the rank that is wrong.
+        sizes = ([1, 2, 3] + [1] * rank)[:rank]
     value = leaf if leaf is not None else {"DT_STRING": "a", "DT_BOOL": True}.get(info["dtype"], 0)
     for size in reversed(sizes):
         value = [value] * size
@@ -203,7 +205,7 @@ def shape_requests(models: list[Model], chance: random.Random) -> Iterator[Reque
     """Every signature with each of its inputs in other ranks and of other types, in both forms."""
     leaves = [None, 0, -1, 1.5, True, "text", {"b64": "AA=="}, {}, 2**31, 2**64, -(2**63), 1e39, float("nan"), "null"]
     for _ in iter(int, 1):
-        for model, leaf, rank in itertools.product(models, leaves, [None, 0, 1, 2, 3, 4, 5, 8, 60, 70]):
+        for model, leaf, rank in itertools.product(models, leaves, [None, 0, 1, 2, 3, 4, 5, 8, 33, 70]):
             for signature, inputs in model.inputs.items():
                 document = model.good(signature)
                 changed = chance.choice(sorted(inputs))
@@ -281,7 +283,7 @@ class Attack:
                     return
                 kind = kinds[number % len(kinds)]
                 request = next(self._requests[kind])
-                if number == count // 10:
+                if number % max(count // 10, 1) == 0:
                     self.memory.append(self.server.memory())
             start = time.monotonic()
             try:
@@ -343,7 +345,8 @@ class Attack:
         emit(
             {
                 "attack": "all",
-                "server": "ended by itself" if not alive else "alive to the end",
+                "server": "alive to the end" if alive else f"ended with {self.server.process.returncode}",
+                "said": [] if alive else list(self.server.said),
                 "MiB": self.memory,
                 "good_requests": len(self.good),
                 "good_requests_refused": [fault[1] for fault in self.faults if fault[0] == "a good request"],

@@ -12,6 +12,8 @@ from synthmed.serving.memory import IdleTrimmer
 from synthmed.serving.status import Code, ServingError, invalid
 
 MIB = 2**20
+MAX_RANK = 32
+"""Dimensions of an array: NumPy 2 has more, by which TensorFlow, built for 32, ends the process (SIGSEGV)."""
 _Answer = TypeVar("_Answer")
 
 

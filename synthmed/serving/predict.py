@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from synthmed.serving.limits import Ticket
+from synthmed.serving.limits import MAX_RANK, Ticket
 from synthmed.serving.servable import DEFAULT_SIGNATURE, STRING_BYTES, Servable
 from synthmed.serving.status import Code, ServingError, invalid
 
@@ -129,6 +129,8 @@ def _array(proto: Any) -> np.ndarray:
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise ValueError("its shape is not told")
+    if len(sizes) > MAX_RANK:
+        raise ValueError(f"it has {len(sizes)} dimensions, more than {MAX_RANK}")
     # A message of a few bytes can claim a shape of gigabytes, which would be filled with its last value.
     if np.prod(sizes, dtype=object) > max(proto.ByteSize(), _FILLED_ELEMENTS):
         raise ValueError(f"its shape {sizes} asks for more values than it has")

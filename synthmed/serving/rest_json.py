@@ -15,14 +15,13 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from synthmed.serving.limits import MAX_RANK
 from synthmed.serving.status import Code, ServingError, invalid
 
 Form = Literal["row", "column"]
 """`instances`, a list of items, or `inputs`, an array of each input."""
 
 MAX_DEPTH = 300
-MAX_RANK = 64
-"""Dimensions that an array of NumPy has at most."""
 MAX_PARTS = 2**21
 """Objects and arrays of a request, and its strings: each takes some hundred bytes, whatever it has in the body."""
 MAX_VALUES = 2**23

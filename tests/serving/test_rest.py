@@ -136,6 +136,29 @@ def spaced(half):
         yield server
 
 
+def test_more_dimensions_than_tensorflow_has_are_refused(half):
+    """Sixty bytes would end the process: TensorFlow crashes on arrays that NumPy 2 allows."""
+    grpc = pytest.importorskip("grpc")
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].dtype = 1
+    request.inputs["x"].float_val.append(1)
+    with running(ModelManager([ModelConfig("half", half)]), grpc_port=0) as server:
+        for rank, status in ((32, 200), (33, 400), (64, 400), (65, 400), (290, 400)):
+            assert ask(server, body=b'{"inputs": %s1%s}' % (b"[" * rank, b"]" * rank))[0] == status
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for _ in range(33):
+                request.inputs["x"].tensor_shape.dim.add(size=1)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Predict(request, timeout=60)
+            assert caught.value.code().name == "INVALID_ARGUMENT"
+            del request.inputs["x"].tensor_shape.dim[0]
+            assert len(stub.Predict(request, timeout=60).outputs["y"].tensor_shape.dim) == 32
+
+
 class Page(html.parser.HTMLParser):
     """Collects the texts, tags and links of a page."""
 
