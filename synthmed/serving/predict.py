@@ -69,7 +69,8 @@ def run_within(
 def _in_chunks(
     servable: Servable, signature: str, inputs: dict[str, np.ndarray], items: int, ticket: Ticket | None
 ) -> dict[str, np.ndarray]:
-    chunk, outputs = servable.chunk, {}
+    chunk = servable.chunk
+    outputs: dict[str, np.ndarray] = {}
     for start in range(0, items, chunk):
         if ticket is not None:
             ticket.check()

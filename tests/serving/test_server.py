@@ -166,7 +166,7 @@ def test_a_damaged_version_does_not_disturb_the_others(models, tmp_path):
     manager.load()
     assert [(one.name, one.version) for one in manager.servables()] == [("good", 3)]
     assert [one.state.name for one in manager.statuses("bad")] == ["END"] and len(manager.failures()) == 1
-    with pytest.raises(UserError, match="no SavedModel"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         ModelManager([ModelConfig("bad", tmp_path / "bad")]).load()
 
 
