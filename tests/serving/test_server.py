@@ -108,6 +108,12 @@ def test_grpc_gives_what_rest_gives(server):
         return caught.value.code().name
 
     assert refused(lambda r: setattr(r.model_spec, "name", "nope")) == "NOT_FOUND"
+    assert refused(lambda r: r.inputs["psi"].tensor_shape.dim[0].__setattr__("size", 4)) == "INVALID_ARGUMENT"
+    assert refused(lambda r: r.inputs["seed"].tensor_shape.dim[0].__setattr__("size", 2**40)) == "INVALID_ARGUMENT"
+    raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(b"no message" * 9, timeout=60)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
     assert refused(lambda r: setattr(r.model_spec, "name", "")) == "INVALID_ARGUMENT"
     assert refused(lambda r: setattr(r.model_spec.version, "value", 9)) == "NOT_FOUND"
     assert refused(lambda r: setattr(r.model_spec, "version_label", "x")) == "INVALID_ARGUMENT"
