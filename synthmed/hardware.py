@@ -40,17 +40,18 @@ def core_count() -> int:
     return count if quota is None else max(1, min(count, math.ceil(quota)))
 
 
-def _core_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def _core_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """Return how many cores' time the control group of this process may take, the least of it and those above.
 
     Args:
         root: Where Linux shows control groups, of version 2 or 1.
+        membership: Where it says which are those of this process.
 
     Returns:
         The number; None without a quota, and on other systems.
     """
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = []

@@ -37,7 +37,7 @@ class Limits:
     """Requests and answers that are in memory at once; while there are more, requests are refused."""
     answer_bytes: int = 64 * MIB
     """Size of one answer's arrays; where a signature tells it, it is checked before the model runs."""
-    items: int = 512
+    items: int = 256
     """Items that one request may ask of a generator."""
 
 

@@ -226,3 +226,22 @@ def test_signatures_of_told_generators(tiny_bundle, variant, eager):
     z = np.zeros((2, 16), np.float32)
     given = {"mask": np.zeros((2, 32, 48), np.int32)} if variant == "cond" else {}
     assert calls["serving_default"](z, **given)["mask"].shape == (2, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": "logistic", "r1_gamma": 1.0, "path_weight": 2.0}, "logistic loss with lazy R1 and path length"),
+        (
+            {"loss": "relativistic", "r1_gamma": 1.0, "path_weight": 0.0},
+            "relativistic pairing loss with lazy R1 and R2;",
+        ),
+        ({}, "the loss is not recorded"),
+    ],
+)
+def test_the_card_names_the_loss_of_the_run(tiny_bundle, options, said):
+    """A card would claim a training that was not."""
+    from synthmed.serving.card import model_card
+
+    info = tiny_bundle("cond").info.model_copy(update={"options": options})
+    assert said in " ".join(model_card(info, version=1).split())

@@ -109,6 +109,12 @@ def test_grpc_gives_what_rest_gives(server):
         return caught.value.code().name
 
     assert refused(lambda r: setattr(r.model_spec, "name", "nope")) == "NOT_FOUND"
+    assert refused(lambda r: r.inputs["psi"].tensor_shape.dim[0].__setattr__("size", 4)) == "INVALID_ARGUMENT"
+    assert refused(lambda r: r.inputs["seed"].tensor_shape.dim[0].__setattr__("size", 2**40)) == "INVALID_ARGUMENT"
+    raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(b"no message" * 9, timeout=60)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
     assert refused(lambda r: setattr(r.model_spec, "name", "")) == "INVALID_ARGUMENT"
     assert refused(lambda r: setattr(r.model_spec.version, "value", 9)) == "NOT_FOUND"
     assert refused(lambda r: setattr(r.model_spec, "version_label", "x")) == "INVALID_ARGUMENT"
@@ -167,7 +173,7 @@ def test_a_damaged_version_does_not_disturb_the_others(models, tmp_path):
     manager.load()
     assert [(one.name, one.version) for one in manager.servables()] == [("good", 3)]
     assert [one.state.name for one in manager.statuses("bad")] == ["END"] and len(manager.failures()) == 1
-    with pytest.raises(UserError, match="no SavedModel"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         ModelManager([ModelConfig("bad", tmp_path / "bad")]).load()
 
 
