@@ -1,4 +1,4 @@
-"""What tells who a person is: their names, IDs and dates within free texts, and file names that look like people's."""
+"""What tells who a person is: names, IDs and dates within free texts, file names that look like people's, places."""
 
 import re
 import unicodedata
@@ -147,6 +147,21 @@ def _is_date(digits: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_ABSOLUTE = re.compile(r"(?<![\w./\\<-])(?:~|[A-Za-z]:)?[/\\](?:[^\s:;,'\"()<>/\\]+[/\\]?)+")
+
+
+def without_places(text: str, known: Iterable[str] = ()) -> str:
+    """Return a text with "..." in the place of absolute paths, whose folders may be named after people.
+
+    Args:
+        text: Such as what an error said.
+        known: Paths that may stand in it, which may have spaces.
+    """
+    for place in sorted({place for place in known if len(place) > 1}, key=len, reverse=True):
+        text = text.replace(place, "...")
+    return _ABSOLUTE.sub("...", re.sub(r"\.\.\.[/\\][^\s:;,'\"()<>]*", "...", text))
 
 
 # As DICOM writes a name, or as a list of people does: "SMITH^JOHN", "Doe, Jane".

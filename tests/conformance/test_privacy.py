@@ -238,20 +238,6 @@ def test_names_of_folders_files_and_machines_stay_home(tmp_path, monkeypatch, ca
     )
     run(capfd, "segment", "predict", "--model", unet, source, "--out", "predicted")
     run(capfd, "segment", "score", "predicted", source, "--out", "scores.csv")
-    arms = ["--arms", "real,blended", "--draws", "1", "--seeds", "1"]
-    run(
-        capfd,
-        "segment",
-        "compare",
-        "--data",
-        store,
-        "--synthetic",
-        "shared/drawn",
-        "--out",
-        "compared",
-        *arms,
-        *few,
-    )
 
     assert len(list((work / "shared").rglob("*"))) > 30
     assert leaks(people | folders, work / "shared") == {}
@@ -261,8 +247,6 @@ def test_names_of_folders_files_and_machines_stay_home(tmp_path, monkeypatch, ca
     assert leaks(folders, work / store) == {}
     assert leaks(folders, work / "predicted") == {}
     assert told(folders, (work / "scores.csv").read_bytes()) == set()
-    for name in ("comparison.json", "comparison.md"):
-        assert told(people | folders, (work / "compared" / name).read_bytes()) == set()
     # Runs are private: they remember where their store is. Whom it holds they do not say.
     assert set(leaks(people | folders, work / trained)) == {"run.json"}
     assert set(leaks(people | folders, work / unet)) == {"segmentation.json"}

@@ -6,10 +6,10 @@ import unicodedata
 from datetime import date
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from synthmed.data.people import TECHNICAL, Identity, look_like_people
+from synthmed.data.people import TECHNICAL, Identity, look_like_people, without_places
 from synthmed.data.readers import read_dataset
 from synthmed.data.readers.base import ReadOptions
 
@@ -61,6 +61,7 @@ def test_what_tells_of_nobody_is_kept(text):
     ).is_revealed_by(text)
 
 
+@settings(deadline=None)
 @given(LETTERS, st.text(max_size=10), st.text(max_size=10))
 def test_a_name_within_any_text_is_found(name, before, after):
     """Wherever it stands and whatever the case."""
@@ -68,6 +69,7 @@ def test_a_name_within_any_text_is_found(name, before, after):
     assert Identity([f"{name}^X"]).is_revealed_by(f"{before}{name.swapcase()}{after}")
 
 
+@settings(deadline=None)
 @given(LETTERS, st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]), st.booleans())
 def test_umlauts_are_one_name_in_all_spellings(name, form, spelled_out):
     """A scanner's console knows no umlauts: the header says MÜLLER, the description MUELLER or MULLER."""
@@ -79,6 +81,7 @@ def test_umlauts_are_one_name_in_all_spellings(name, form, spelled_out):
         assert Identity([f"X^{unicodedata.normalize(form, header)}"]).is_revealed_by(f"T1 {text.upper()} tra")
 
 
+@settings(deadline=None)
 @given(st.text(string.ascii_lowercase, min_size=3, max_size=3), st.sampled_from([" ", "_", "-", "^", "2"]))
 def test_three_letters_are_found_as_a_word(name, sign):
     """Ida is short, and in many words; alone she is meant."""
@@ -86,6 +89,7 @@ def test_three_letters_are_found_as_a_word(name, sign):
     assert Identity([f"X^{name.title()}"]).is_revealed_by(f"T1{sign if sign != '2' else ' '}{name.upper()}{sign}x")
 
 
+@settings(deadline=None)
 @given(st.dates(date(1850, 1, 1), date(2099, 12, 31)), st.sampled_from(["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%y%m%d"]))
 def test_dates_are_found_as_people_write_them(day, style):
     """A date of birth in a protocol's name is as good as a name."""
@@ -178,3 +182,18 @@ def test_a_set_is_never_called_as_its_folder(tmp_path):
     (folder / "dataset.json").unlink()
     found = read_dataset(folder)
     assert found.name == "unnamed" and any("--name" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/home/Mueller/set/a.nii is damaged: mend it", "... is damaged: mend it"),
+        (r"C:\Users\Mueller\a.nii is damaged", "... is damaged"),
+        ("cannot read '~/Mueller/x' (No such file)", "cannot read '...' (No such file)"),
+        ("/a b/Mueller Anna/x.nii: mend it", "...: mend it"),
+        ("loss 1/2 of 3 mm/s, T1/T2, 5 / 6", "loss 1/2 of 3 mm/s, T1/T2, 5 / 6"),
+    ],
+)
+def test_places_are_left_out(text, left):
+    """An error's text in a report names the folder of a clinic."""
+    assert without_places(text, ["/a b/Mueller Anna"]) == left

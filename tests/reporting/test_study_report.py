@@ -167,3 +167,29 @@ def test_a_folder_without_a_study(tmp_path):
     """One line, not a traceback."""
     with pytest.raises(UserError, match="is no study"):
         write_study_report(tmp_path)
+
+
+def test_a_report_names_no_place_and_no_case(tmp_path, invented):
+    """A report is mailed on; the folders of the study, and what its errors say of files, stay where they are."""
+    data = tmp_path / "Klinikum Wolkenstein" / "Quarzheim"
+    folder = invented.write_study(
+        tmp_path / "Lindwurm" / "study",
+        invented.no_effect,
+        skip=lambda cell: "failed" if cell["seed"] == 1 else "broken" if cell["seed"] == 2 else None,
+    )
+    content = json.loads((folder / "study.json").read_text())
+    content["configuration"] = {"data": [{"name": "set", "path": str(data)}]}
+    (folder / "study.json").write_text(json.dumps(content))
+    for file in folder.glob("trials/*/failed.json"):
+        cause = (
+            f"{data}/Tannhaus.nii.gz is damaged: mend it; see {folder}/log.txt and /home/Morgenrot/x, '/mnt/Veilchen'"
+        )
+        file.write_text(json.dumps({**json.loads(file.read_text()), "cause": cause}))
+    for file in folder.glob("trials/*/trial.json"):
+        file.write_text(file.read_text().replace("case0", "Ehrenpreis").replace("patient0", "Birkenlaub"))
+    out = write_study_report(folder, tmp_path / "out", resamples=FEW).parent
+    everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file()).decode().casefold()
+    places, people = ("wolkenstein", "quarzheim", "lindwurm"), ("tannhaus", "morgenrot", "veilchen")
+    secrets = (*places, *people, "ehrenpreis", "birkenlaub")
+    assert [secret for secret in secrets if secret in everything] == []
+    assert "is damaged: mend it" in everything

@@ -106,6 +106,9 @@ def test_all_arms_end_in_one_table_and_are_not_trained_twice(store, write_synthe
     monkeypatch.setattr(store_scores, "score_store", None)
     before = (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns
     assert compare(store, tmp_path / "out", options, TINY, synthetic=synthetic) == found
+    # What is shown to others names neither the folder of the store nor that of the synthetic set.
+    written = "".join((tmp_path / "out" / f"comparison.{ending}").read_text() for ending in ("json", "md"))
+    assert str(store.path) not in written and str(tmp_path) not in written
     assert (tmp_path / "out" / "real-0" / "last.keras").stat().st_mtime_ns == before
 
 

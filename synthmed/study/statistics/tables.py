@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from synthmed.data.people import without_places
 from synthmed.errors import UserError
 from synthmed.files import read_json
 from synthmed.segmentation.score_table import Score
@@ -173,15 +174,17 @@ def read_study(folder: Path | str) -> Study:
         raise UserError(f"{file} does not list its trials: run the study again with this version") from None
     trials: dict[str, Trial] = {}
     failures: dict[str, str] = {}
+    places = _places(folder, value.get("configuration"))
     for digest, cell in planned.items():
         home = folder / "trials" / digest
         if (home / TRIAL).is_file():
             try:
                 trials[digest] = _trial(home / TRIAL, cell)
             except (UserError, ValidationError, TypeError, AttributeError, KeyError) as error:
-                failures[digest] = f"{TRIAL} cannot be read ({' '.join(str(error).split())[:120]})"
+                why = without_places(" ".join(str(error).split()), places)[:120]
+                failures[digest] = f"{TRIAL} cannot be read ({why})"
         elif (home / FAILED).is_file():
-            failures[digest] = _cause(home / FAILED)
+            failures[digest] = without_places(_cause(home / FAILED), places)
     study = Study(
         name=str((value.get("configuration") or {}).get("name", "study")),
         hash=str(value.get("hash", "")),
@@ -269,6 +272,14 @@ def _trial(file: Path, cell: Cell) -> Trial:
     # What it is called may have changed since it was run: the study knows.
     about = cell.model_dump()
     return Trial.model_validate({**about, "scores": value["scores"], "hours": value.get("hours") or {}})
+
+
+def _places(folder: Path, configuration: Any) -> list[str]:
+    """Return the paths that causes of failures may name: reports go further than the folders that they are of."""
+    data = configuration.get("data") if isinstance(configuration, dict) else None
+    named = [one.get(key) for one in data or () if isinstance(one, dict) for key in ("path", "split")]
+    paths = [folder, folder.resolve(), Path.home(), *(Path(one) for one in named if isinstance(one, str))]
+    return [str(path) for path in paths]
 
 
 def _cause(file: Path) -> str:
