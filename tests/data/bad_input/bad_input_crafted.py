@@ -36,7 +36,7 @@ def beside(name: str, content: str) -> Callable[[], object]:
 
 YAML: list[tuple[str, Callable[[], object], str]] = [
     ("a billion laughs", file(LAUGHS), STUDY),
-    ("a billion laughs in a plan", file(LAUGHS), PLAN),
+    ("a billion laughs in a plan", file("format: synthmed-plan\n" + LAUGHS), PLAN),
     ("a billion laughs in options", file(LAUGHS), TRAIN),
     ("mappings of aliases", file(LAUGHTER), PLAN),
     ("a long text a thousand times", file(f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 1000)}]\n"), STUDY),
