@@ -81,7 +81,7 @@ class Document:
         try:
             return model.model_validate(self.value)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = _first(error)
             told = _told(first, _find(self._root, first["loc"])[1], model)
             raise UserError(f"{self.place(first['loc'])}: {told}") from None
         except RecursionError:
@@ -260,6 +260,15 @@ def _find(node: _Node, location: Location) -> tuple[_Node, str]:
         node = inner
         steps.append(str(step))
     return node, ".".join(steps)
+
+
+def _first(error: ValidationError) -> Any:
+    """Return the error to name: of a key that is missing beside one that is not known, the misspelt one."""
+    errors = error.errors()
+    if errors[0]["type"] == "missing":
+        beside = [one for one in errors if one["loc"][:-1] == errors[0]["loc"][:-1]]
+        return next((one for one in beside if one["type"] == "extra_forbidden"), errors[0])
+    return errors[0]
 
 
 def _told(first: Any, place: str, model: type[BaseModel]) -> str:

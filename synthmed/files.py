@@ -25,6 +25,7 @@ from synthmed.errors import UserError
 LARGEST_JSON = 1 << 28
 DEEPEST_JSON = 100
 _LONGEST_NUMBER = 40
+_PIECE = 4 << 20
 # Few files hold such a number; all others are parsed at full speed.
 _LONG_NUMBER = re.compile(r"\d{40}|\d[eE]\+?\d{3}")
 LOCKS_VARIABLE = "SYNTHMED_LOCKS"
@@ -251,8 +252,11 @@ def read_text(path: Path | str, *, most: int) -> str:
         UserError: If it is missing, cannot be read, is in another encoding or is larger.
     """
     try:
+        content = b""
         with open(path, "rb") as file:
-            content = file.read(most + 1)
+            # In pieces: asked for all at once, Python would reserve `most` bytes for the smallest file.
+            while len(content) <= most and (piece := file.read(_PIECE)):
+                content += piece
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: correct its name or put it there") from None
     except OSError as error:
@@ -325,7 +329,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > _LONGEST_NUMBER:
+    if len(digits.lstrip("-")) > _LONGEST_NUMBER:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 

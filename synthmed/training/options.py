@@ -130,8 +130,8 @@ def read_options(
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text}: write it as key=value")
-        merged[key.strip()] = parse_yaml(value, f"--set {text}").value
-        places[key.strip()] = f"--set {text}"
+        places[key.strip()] = f"--set {text[:60]}"
+        merged[key.strip()] = parse_yaml(value, places[key.strip()]).value
     given = {key: value for key, value in values.items() if value is not None}
     return check_options(merged | given, {key: place for key, place in places.items() if key not in given})
 

@@ -6,11 +6,14 @@ The kinds are the rows of bad_input/bad_input_table.py. `python tests/data/test_
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import re
+import resource
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -19,6 +22,7 @@ import pytest
 
 from synthmed.cli.main import main
 
+MOST_SECONDS, MOST_KIB = 15, 1 << 20
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bad-input.md"
 
 
@@ -31,18 +35,25 @@ def _load(name: str):
 
 
 _load("bad_input_samples")
+_load("bad_input_crafted")
 _table = _load("bad_input_table")
 Bad, ROWS, TABLE = _table.Bad, _table.ROWS, _table.TABLE
 
 
 def run(command: str) -> tuple[int, str, str]:
-    """Return exit code, standard output and standard error of a command line in the current folder."""
+    """Return exit code, standard output and standard error of a command line in the current folder.
+
+    Variables of the environment may stand before the command, as in a shell.
+    """
+    words = shlex.split(command)
+    variables = list(itertools.takewhile(lambda word: re.match(r"[A-Z_]+=", word), words))
+    changed = mock.patch.dict("os.environ", dict(word.split("=", 1) for word in variables))
     out, error = io.StringIO(), io.StringIO()
     # Nobody waits for a server that is not there.
     waiting = mock.patch("synthmed.data.download.fetch.time.sleep")
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), waiting:
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), waiting, changed:
         try:
-            main(shlex.split(command))
+            main(words[len(variables) :])
         except SystemExit as left:
             code = left.code
     return int(code or 0), out.getvalue(), error.getvalue()
@@ -52,7 +63,11 @@ def lines_of(row: Bad) -> list[str]:
     """Make the bad input in the current folder, run the command and return the lines that the user gets."""
     row.spoil()
     before = _files()
+    seconds, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     code, out, error = run(row.command)
+    # The first command that imports Keras takes some of both.
+    assert time.process_time() - seconds < MOST_SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < MOST_KIB
     assert "Traceback" not in error
     assert _files() - before == set(), "something is left behind"
     if row.warning:
@@ -109,7 +124,9 @@ HEAD = """# Bad input, and what synthmed says
 Every line below is what the command prints, before it ends with exit code 2 and without having written anything; the
 lines of the last table are warnings of `synthmed inspect`, which go on. `synthmed inspect` shows all that is wrong with
 a data set at once, the other commands the first of it. What stands in brackets after "damaged" are the words of the
-library that reads the format.
+library that reads the format. Files that were made to do harm are refused within seconds and before they fill memory:
+what a file takes is read from its header, and has to fit into what the machine has free. `SYNTHMED_MEMORY=8` allows
+each file 8 GiB instead, whatever is free; the lines below are of small limits.
 
 This page is written by `python tests/data/test_bad_input.py` and checked by the test of that name.
 """

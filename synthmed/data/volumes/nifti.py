@@ -1,6 +1,5 @@
 """NIfTI files as arrays and geometry."""
 
-import gzip
 import struct
 import zlib
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 from synthmed.memory import check_memory
 
+# What may lie between a header and its voxels, and what is read to find out.
 _LARGEST_EXTENSIONS = 64 << 20
+_START = 1 << 16
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 _DAMAGED = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error, OverflowError, KeyError)
 
@@ -71,9 +72,12 @@ class NiftiVolume:
             raise UserError(f"{path} has the shape {shape}: an image has 2 or 3 axes and perhaps channels as a fourth")
         if image.get_data_dtype().kind not in "iuf":
             raise UserError(f"{path} stores {image.get_data_dtype()} voxels: convert them to whole or real numbers")
-        size = path.stat().st_size * (DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1)
-        if int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize > size:
+        stored, packed = path.stat().st_size, path.name.lower().endswith(".gz")
+        claimed = int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize
+        if claimed > stored * (DEFLATE_RATIO if packed else 1):
             raise damaged(path, "it is shorter than its header says")
+        if packed and stored > claimed + 2 * _LARGEST_EXTENSIONS:
+            raise damaged(path, "it is longer than its header says")
         check_memory(path, int(np.prod(shape, dtype=object)) * self._bytes())
         self.channels = shape[3] if len(shape) == 4 else 1
         self.geometry = self._geometry(shape)
@@ -135,16 +139,19 @@ class NiftiVolume:
 
 
 def _check_start(path: Path) -> None:
-    """Refuse a header whose voxels begin so far behind it that what lies between (extensions) would fill memory."""
-    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
-        header = file.read(540)
-    order = "<" if header[:4] in (struct.pack("<i", 348), struct.pack("<i", 540)) else ">"
-    if header[:4] == struct.pack(f"{order}i", 348) and len(header) >= 112:
-        (begin,) = struct.unpack(f"{order}f", header[108:112])
-    elif header[:4] == struct.pack(f"{order}i", 540) and len(header) >= 176:
-        (begin,) = struct.unpack(f"{order}q", header[168:176])
-    else:
-        # No NIfTI file: the library says so.
-        return
-    if not begin <= _LARGEST_EXTENSIONS:
-        raise damaged(path, "its voxels begin too far behind its header")
+    """Refuse a file that the library would read for ever, or fill memory with, before it comes to the voxels."""
+    with open(path, "rb") as file:
+        header = start = file.read(_START)
+    if path.name.lower().endswith(".gz"):
+        inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        header = inflate.decompress(start, _START)
+        rest = path.stat().st_size - len(start) + len(inflate.unused_data)
+        # Python steps over what follows a compressed stream byte by byte.
+        if inflate.eof and not inflate.unused_data.startswith(b"\x1f\x8b") and rest > _START:
+            raise damaged(path, "it is longer than its header says")
+    for order in "<>":
+        for size, where, code in ((348, 108, "f"), (540, 168, "q")):
+            if header[:4] == struct.pack(f"{order}i", size) and len(header) >= where + 8:
+                (begin,) = struct.unpack_from(f"{order}{code}", header, where)
+                if not begin <= _LARGEST_EXTENSIONS:
+                    raise damaged(path, "its voxels begin too far behind its header")

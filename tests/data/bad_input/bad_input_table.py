@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from bad_input_crafted import BOMBS, JSON, YAML
 from bad_input_samples import (
     IMAGE,
     LABEL,
@@ -222,6 +223,9 @@ TABLE: dict[str, list[Bad]] = {
         Bad("an MD5 sum that is none", lambda: None, "data get msd-heart --md5 abc"),
         Bad("the folder is there already", lambda: write_set("Task02_Heart"), "data get msd-heart"),
     ],
+    "YAML": [Bad(*row) for row in YAML],
+    "JSON": [Bad(*row) for row in JSON],
+    "More than fits into memory": [Bad(*row) for row in BOMBS],
     "Warnings of inspect": [
         Bad("fewer cases than promised", description(numTraining=9), INSPECT, warning=True),
         Bad("what nnU-Net needs is missing", description(numTraining=None), INSPECT, warning=True),

@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 
 import pytest
 
@@ -110,3 +111,21 @@ def test_what_runs_is_not_made_runnable(unpacked):
         archive.addfile(info, io.BytesIO())
     mode = (unpacked(buffer.getvalue()) / "a").stat().st_mode
     assert not mode & 0o7022
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_name_that_would_fill_memory_is_refused_by_its_header(tmp_path, kind):
+    """A few megabytes of archive would be read as a name of gigabytes, before anything in it is checked."""
+    header = tarfile.TarInfo("name")
+    header.type, header.size = kind, 300 << 20
+    with gzip.open(tmp_path / "a.tar", "wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    (tmp_path / "out").mkdir()
+    tracemalloc.start()
+    with pytest.raises(UserError, match="a header of 314572800 bytes"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50 << 20
