@@ -102,7 +102,7 @@ def test_constant_images_and_an_empty_class_are_warned_of(store, write_set, held
         ({"small": True}, "16x16"),
         ({"plane": True}, "shape"),
         ({"nan": True}, "not finite"),
-        ({"seen": True}, "held out"),
+        ({"seen": True}, "holds out"),
     ],
 )
 def test_sets_that_do_not_fit_are_refused_in_one_line(store, write_set, changes, words):
@@ -115,8 +115,8 @@ def test_sets_that_do_not_fit_are_refused_in_one_line(store, write_set, changes,
         images = images[..., :1]
     if "nan" in changes:
         images[3, 4, 5, 0] = np.nan
-    told = {"training_patients": store.hashes("test")} if "seen" in changes else {}
-    told |= {key: value for key, value in changes.items() if key in ("classes", "channels")}
+    given = {"training_patients": store.hashes("test")} if "seen" in changes else {}
+    given |= {key: value for key, value in changes.items() if key in ("classes", "channels")}
     with pytest.raises(UserError, match=words) as caught:
-        evaluate(store, write_set("set", images, labels, **told))
+        evaluate(store, write_set("set", images, labels, **given))
     assert "\n" not in str(caught.value)

@@ -141,6 +141,8 @@ def test_the_same_kind_of_maps_is_like_real_and_another_is_not():
     for figure in good.values():
         assert figure.estimate.low <= figure.estimate.value <= figure.estimate.high
     assert good["adjacency_1_core"].estimate.value == pytest.approx(0, abs=0.01)
+    units = {good[name].unit for name in ("area_1_core", "parts_1_core", "holes_1_core", "position_1_core")}
+    assert units == {"real IQR", "parts", "holes", ""}
 
 
 def test_held_out_slices_against_themselves_are_at_distance_zero():

@@ -1,12 +1,14 @@
 """What is stored of an evaluation, today's files and those of earlier versions."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from synthmed.evaluation.memorisation.assessment import Finding
 from synthmed.evaluation.result import Estimate, EvaluationSummary, Figure, read_evaluation_summary
 
+SHIPPED = Path(__file__).parents[2] / "saved_models" / "hippocampus" / "1" / "assets.extra" / "bundle.json"
 BASELINE = Estimate(value=1.0, low=0.9, high=1.1)
 
 
@@ -50,3 +52,10 @@ def test_files_of_earlier_versions_are_read(tmp_path):
     finding |= {"space": "images", "label": "Images", "definition": "d", "expected": {"value": 0.01}, "compared": 9}
     finding |= dict.fromkeys(("nearest", "distance", "ratio", "near", "copies"), [])
     assert Finding.model_validate({**finding, "passed": True, "words": "no copy"}).summary == "no copy"
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="needs a checkout")
+def test_the_shipped_generator_still_has_its_figures():
+    """The model card of the generator that ships would say that nobody evaluated it."""
+    found = EvaluationSummary.model_validate(json.loads(SHIPPED.read_text(encoding="utf-8"))["evaluation"])
+    assert found.figures and all(one.real_baseline is not None for one in found.figures)

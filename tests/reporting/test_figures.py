@@ -20,12 +20,12 @@ def test_picture_survives_its_uri():
 
 def test_every_finite_score_is_drawn_and_the_line_is_their_mean():
     """A dot that is left out, or a mean over other values, misleads without a trace."""
-    arms = {"a": [{"x": 0.2, "y": float("nan")}, {"x": 0.6, "y": 0.9}], "b": [{"x": 0.1, "y": 0.3}]}
+    arms = {"a": [{"x": 0.2, "y": float("nan")}, {"x": 0.6, "y": 0.9}, {"x": 0.7}], "b": [{"x": 0.1, "y": 0.3}]}
     axes = score_figure(arms, quantity="Dice").axes[0]
     drawn = sorted(float(value) for line in axes.lines for value in line.get_ydata())
-    assert drawn == [0.1, 0.2, 0.3, 0.6, 0.9]
+    assert drawn == [0.1, 0.2, 0.3, 0.6, 0.7, 0.9]
     means = sorted(float(collection.get_segments()[0][0, 1]) for collection in axes.collections)
-    assert means == pytest.approx([0.1, 0.3, 0.4, 0.9])
+    assert means == pytest.approx([0.1, 0.3, 0.5, 0.9])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["x", "y"]
 
 
