@@ -214,7 +214,7 @@ compile()"""
 @pytest.mark.parametrize("moment", ["early", "phantom: "])
 def test_a_real_command_leaves_nothing(tmp_path, number, moment):
     """The table of all commands takes minutes (`-m long`); one of them is looked at each time."""
-    command = ["-m", "synthmed.cli.main", "phantom", "set", "--cases", "400", "--size", "96"]
+    command = ["-m", "synthmed.cli.main", "phantom", "set", "--cases", "4000", "--size", "16"]
     running = Running(*command, cwd=tmp_path)
     try:
         running.wait_for(running.takes_signals if moment == "early" else moment, 60)
@@ -246,7 +246,7 @@ def place(tmp_path_factory, store):
 COMMANDS = {
     # Name of the output, command, and what standard error says in the middle of the work.
     "demo": ("out", ["demo", "--out", "out"], "demo: "),
-    "phantom": ("out", ["phantom", "out", "--cases", "400", "--size", "96"], "phantom: "),
+    "phantom": ("out", ["phantom", "out", "--cases", "4000", "--size", "16"], "phantom: "),
     "inspect": (None, ["inspect", "dataset"], None),
     "prepare": ("out", ["prepare", "dataset", "--out", "out"], None),
     "train": ("out", ["train", "--variant", "mask", "--data", "store", "--out", "out", "--kimg", "9"], "compiling"),
