@@ -108,7 +108,8 @@ class Trainer:
                 self.devices.wait_for_all()
         finally:
             journal.close()
-        self.run.refuse_removed()
+        if self.devices.chief:
+            self.run.refuse_removed()
         return self.clock.done(self.options)
 
     @property
@@ -140,6 +141,8 @@ class Trainer:
             distance_due = clock.step % distance_every == 0 or clock.done(options)
             save_due = clock.seconds - saved >= options.checkpoint_seconds or distance_due or last
             if clock.step % LOG_STEPS == 0 or save_due:
+                if self.devices.chief:
+                    self.run.refuse_removed()
                 values = means.take()
                 check_report(values)
                 if save_due:
@@ -177,8 +180,6 @@ class Trainer:
         return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
 
     def _save(self) -> dict[str, np.ndarray]:
-        if self.devices.chief:
-            self.run.refuse_removed()
         arrays = self.engine.arrays()
         check_arrays(arrays)
         self.devices.check_same("weights after a step", arrays)
