@@ -17,6 +17,8 @@ from typing import Any, Self
 from synthmed.training.stopping import ending_signals
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal is gone"}
+HOOKS = ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"))
+"""By which Python prints exceptions that nobody takes."""
 QUIET_SECONDS = 0.3
 """What ends within this time needs no answer but its last line."""
 PATIENCE_SECONDS = 10.0
@@ -49,7 +51,7 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+        self._hooks = [getattr(module, name) for module, name in HOOKS]
         self._before = {number: signal.signal(number, self._end) for number in ending_signals()}
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
@@ -68,7 +70,8 @@ class Signals:
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        sys.excepthook, sys.unraisablehook, threading.excepthook = self._hooks
+        for (module, name), hook in zip(HOOKS, self._hooks, strict=True):
+            setattr(module, name, hook)
         # After all signals that came; 0 is none.
         self._writing.send(b"\0")
         self._watcher.join(timeout=LAST_SECONDS)
@@ -77,7 +80,8 @@ class Signals:
         """End in order: what is half-written is removed on the way out."""
         self.number = self.number or number
         # Compiled code that is interrupted prints what it cannot pass on, and threads what ends them.
-        sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *_: None
+        for module, name in HOOKS:
+            setattr(module, name, lambda *_: None)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
