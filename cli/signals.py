@@ -36,6 +36,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._ready = False
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -51,7 +52,6 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._hooks = [getattr(module, name) for module, name in HOOKS]
         self._before = {number: signal.signal(number, self._end) for number in ending_signals()}
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
@@ -63,22 +63,38 @@ class Signals:
         self._watcher.start()
         return self
 
+    def begin(self) -> None:
+        """End the work, from here on, when a signal comes, or at once where one has come.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: Then; before this call nobody would take them.
+        """
+        self._ready = True
+        if self.number is not None:
+            self._end(self.number, None)
+
     def __exit__(self, *error: object) -> None:
+        self._ready = False
         if not self._before:
             return
         self._left.set()
         signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        for (module, name), hook in zip(HOOKS, self._hooks, strict=True):
-            setattr(module, name, hook)
         # After all signals that came; 0 is none.
         self._writing.send(b"\0")
         self._watcher.join(timeout=LAST_SECONDS)
+        if self.number is not None:
+            # Libraries still tidy up at the interpreter's end; who asks again does not want to wait for them.
+            for number in self._before:
+                signal.signal(number, lambda *_: self._leave())
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         """End in order: what is half-written is removed on the way out."""
         self.number = self.number or number
+        if not self._ready:
+            return
         # Compiled code that is interrupted prints what it cannot pass on, and threads what ends them.
         for module, name in HOOKS:
             setattr(module, name, lambda *_: None)

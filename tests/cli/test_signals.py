@@ -188,6 +188,16 @@ def test_nohup_is_heeded(stub):
     assert running.end() == 0
 
 
+def test_whoever_asks_again_at_the_very_end_is_heeded_without_a_word(stub):
+    """Libraries that tidy up when the interpreter ends would show where they were."""
+    running = stub("import atexit\natexit.register(time.sleep, 600)\nready()\ntime.sleep(99)")
+    running.send(signal.SIGINT)
+    running.wait_for("interrupted")
+    time.sleep(0.5)
+    running.send(signal.SIGINT)
+    assert running.end() == 130
+
+
 def test_what_a_command_has_started_ends_with_it(stub, tmp_path):
     """Workers of a study would train on for hours, invisible."""
     body = """started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
