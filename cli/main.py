@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code, failure = None, None
     with Signals() as signals:
         try:
+            signals.begin()
             code = app.main(given, prog_name="synthmed", standalone_mode=False)
         except BaseException as error:
             failure = error

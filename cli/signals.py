@@ -17,6 +17,8 @@ from typing import Any, Self
 from synthmed.training.stopping import ending_signals
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal is gone"}
+HOOKS = ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"))
+"""By which Python prints exceptions that nobody takes."""
 QUIET_SECONDS = 0.3
 """What ends within this time needs no answer but its last line."""
 PATIENCE_SECONDS = 10.0
@@ -34,6 +36,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._ready = False
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -49,7 +52,6 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._hooks: tuple[Any, Any, Any] = sys.excepthook, sys.unraisablehook, threading.excepthook
         self._before = {number: signal.signal(number, self._end) for number in ending_signals()}
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
@@ -61,23 +63,41 @@ class Signals:
         self._watcher.start()
         return self
 
+    def begin(self) -> None:
+        """End the work, from here on, when a signal comes, or at once where one has come.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: Then; before this call nobody would take them.
+        """
+        self._ready = True
+        if self.number is not None:
+            self._end(self.number, None)
+
     def __exit__(self, *error: object) -> None:
+        self._ready = False
         if not self._before:
             return
         self._left.set()
         signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        sys.excepthook, sys.unraisablehook, threading.excepthook = self._hooks
         # After all signals that came; 0 is none.
         self._writing.send(b"\0")
         self._watcher.join(timeout=LAST_SECONDS)
+        if self.number is not None:
+            # Libraries still tidy up at the interpreter's end; who asks again does not want to wait for them.
+            for number in self._before:
+                signal.signal(number, lambda *_: self._leave())
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         """End in order: what is half-written is removed on the way out."""
         self.number = self.number or number
+        if not self._ready:
+            return
         # Compiled code that is interrupted prints what it cannot pass on, and threads what ends them.
-        sys.excepthook = sys.unraisablehook = threading.excepthook = _silent
+        for module, name in HOOKS:
+            setattr(module, name, lambda *_: None)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
@@ -133,7 +153,3 @@ def _leave_terminal() -> None:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if os.isatty(stream.fileno()):
                 os.dup2(nowhere, stream.fileno())
-
-
-def _silent(*_: Any) -> None:
-    pass

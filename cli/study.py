@@ -7,7 +7,7 @@ import click
 
 from synthmed.errors import UserError
 
-from .common import console, emit_json, json_option, progress
+from .common import console, emit_json, json_option, lock_folder, progress
 
 if TYPE_CHECKING:
     from synthmed.study.config import Configuration
@@ -100,6 +100,7 @@ def report_command(folder: Path, out: Path | None, mixed: bool, as_json: bool) -
     from synthmed.files import read_json
     from synthmed.reporting.study import NUMBERS, write_study_report
 
+    lock_folder(out or folder / "report")
     page = write_study_report(folder, out, mixed=mixed)
     if as_json:
         emit_json(read_json(page.parent / NUMBERS))

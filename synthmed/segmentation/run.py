@@ -219,6 +219,7 @@ class SegmentationRun:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the log."""
+        self.refuse_removed()
         with open(self.path / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()

@@ -142,7 +142,8 @@ class Trainer:
                 self.devices.wait_for_all()
         finally:
             journal.close()
-        self.run.refuse_removed()
+        if self.devices.chief:
+            self.run.refuse_removed()
         return self.clock.done(self.options)
 
     @property
@@ -169,6 +170,8 @@ class Trainer:
             due = self._due()
             save = due.distance or self._stopping or clock.seconds - saved >= options.checkpoint_seconds
             if save or due.line:
+                if self.devices.chief:
+                    self.run.refuse_removed()
                 check_report(self.means.peek())
             if save:
                 self._save()
@@ -241,8 +244,6 @@ class Trainer:
         return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
 
     def _save(self) -> None:
-        if self.devices.chief:
-            self.run.refuse_removed()
         arrays = self.engine.arrays()
         check_arrays(arrays)
         self.devices.check_same("weights after a step", arrays)

@@ -188,6 +188,16 @@ def test_nohup_is_heeded(stub):
     assert running.end() == 0
 
 
+def test_whoever_asks_again_at_the_very_end_is_heeded_without_a_word(stub):
+    """Libraries that tidy up when the interpreter ends would show where they were."""
+    running = stub("import atexit\natexit.register(time.sleep, 600)\nready()\ntime.sleep(99)")
+    running.send(signal.SIGINT)
+    running.wait_for("interrupted")
+    time.sleep(0.5)
+    running.send(signal.SIGINT)
+    assert running.end() == 130
+
+
 def test_what_a_command_has_started_ends_with_it(stub, tmp_path):
     """Workers of a study would train on for hours, invisible."""
     body = """started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -214,7 +224,7 @@ compile()"""
 @pytest.mark.parametrize("moment", ["early", "phantom: "])
 def test_a_real_command_leaves_nothing(tmp_path, number, moment):
     """The table of all commands takes minutes (`-m long`); one of them is looked at each time."""
-    command = ["-m", "synthmed.cli.main", "phantom", "set", "--cases", "400", "--size", "96"]
+    command = ["-m", "synthmed.cli.main", "phantom", "set", "--cases", "4000", "--size", "16"]
     running = Running(*command, cwd=tmp_path)
     try:
         running.wait_for(running.takes_signals if moment == "early" else moment, 60)
@@ -225,28 +235,10 @@ def test_a_real_command_leaves_nothing(tmp_path, number, moment):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, store):
-    """Return a folder with a data set, a store, a run, a set, a U-Net and a study, small."""
-    folder = tmp_path_factory.mktemp("place")
-    small = ["--batch", "4", "--set", "channel_base=256", "--set", "channel_max=16"]
-    data = str(store.path)
-    for command in (
-        ["train", "--variant", "cond", "--data", data, "--out", "run", "--kimg", "0.016", *small],
-        ["generate", "--n", "8", "--model", "run", "--out", "set"],
-        ["segment", "train", "--data", data, "--out", "unet", "--steps", "2", "--width", "8"],
-        ["export", "run", "--to", "models", "--name", "tiny", "--audit-n", "8"],
-    ):
-        subprocess.run([sys.executable, "-m", "synthmed.cli.main", *command], cwd=folder, check=True)
-    (folder / "dataset").symlink_to(store.path.parent / "set")
-    (folder / "store").symlink_to(store.path)
-    return folder
-
-
 COMMANDS = {
     # Name of the output, command, and what standard error says in the middle of the work.
     "demo": ("out", ["demo", "--out", "out"], "demo: "),
-    "phantom": ("out", ["phantom", "out", "--cases", "400", "--size", "96"], "phantom: "),
+    "phantom": ("out", ["phantom", "out", "--cases", "4000", "--size", "16"], "phantom: "),
     "inspect": (None, ["inspect", "dataset"], None),
     "prepare": ("out", ["prepare", "dataset", "--out", "out"], None),
     "train": ("out", ["train", "--variant", "mask", "--data", "store", "--out", "out", "--kimg", "9"], "compiling"),

@@ -1,12 +1,14 @@
 """Training: exact continuation, learning at all, nested patients, refusals."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.files import read_json, write_json
+from synthmed.files import folder_lock, read_json, write_json
 from synthmed.models.unet import UNet
 from synthmed.segmentation.augment import LIKE_OTHERS, mirrored, symmetry
 from synthmed.segmentation.engine import frequency_weights
@@ -87,6 +89,21 @@ def test_a_run_folder_is_not_overwritten_or_mixed_up(store, tmp_path):
     (tmp_path / "other" / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="no U-Net run"):
         train(store, tmp_path / "other", options, resume=True)
+
+
+def test_two_processes_cannot_train_one_run_and_a_removed_one_is_an_error(store, tmp_path, eager, elsewhere):
+    """Two trainings would be mixed in one folder, or one be called finished of which nothing is left."""
+    run, options = tmp_path / "run", check_options({**TINY, "log_every": 99})
+    with elsewhere(lambda: folder_lock(run)), pytest.raises(UserError, match="another process"):
+        train(store, run, options, resume=True)
+    assert not run.exists()
+
+    def remove(done: int, total: int, note: str) -> None:
+        if done == 6:
+            shutil.rmtree(run)
+
+    with pytest.raises(UserError, match="run was removed or moved while it was trained"):
+        train(store, run, options, progress=remove)
 
 
 def test_a_finished_run_reads_no_synthetic_slice_again(store, tmp_path, write_synthetic, monkeypatch, eager):
