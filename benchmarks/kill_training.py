@@ -1,13 +1,17 @@
-"""Trainings that are killed (SIGKILL) before a change to their folder, resumed, and compared with undisturbed ones.
+"""Trainings that die before a change to their folder, are resumed, and are compared with undisturbed ones.
 
-    python benchmarks/kill_training.py OUT --rounds 50
+    python benchmarks/kill_training.py OUT --rounds 50            # killed by SIGKILL, a process each
+    python benchmarks/kill_training.py OUT --copies --rounds 500  # resumed from copies of the folder, one process
 
 Trainings of tiny networks on a phantom: `base`, `cond` with its mask generator, a `base` that diverges once and goes
 back, and a U-Net (in rounds of its own, a fifth as many). Each is done once undisturbed, where all changes to its
 folder are counted (files opened, renames, removals); the rounds spread over them. In every second round the file that
-is being written is cut in half, in every third one the resumed training is killed, too. Weights, best weights, log
-(without times), pictures and drawn samples have to be the same to the bit. What was done is in OUT/rounds.jsonl: the
-same command goes on after it.
+is being written is cut in half. Weights, best weights, log (without times), pictures and drawn samples have to be the
+same to the bit. What was done is in OUT/rounds.jsonl: the same command goes on after it.
+
+With signals, in every third round the resumed training is killed, too. With copies, the undisturbed training leaves a
+copy of its folder before every change, which is what its death would leave; networks are compiled once for all rounds,
+and samples are drawn in every tenth of them.
 """
 
 import argparse
@@ -17,7 +21,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,7 @@ UNET = {"steps": 7, "batch": 4, "width": 4, "levels": 2, "log_every": 3, "precis
 SAMPLES = "samples.npz"
 
 
-def train(case: str, run: Path, store: Path) -> None:
+def train(case: str, run: Path, store: Path, *, eager: bool = True, samples: bool = True) -> None:
     """Train a case from where it is, and draw from it."""
     import numpy as np
     import tensorflow as tf
@@ -64,28 +68,31 @@ def train(case: str, run: Path, store: Path) -> None:
     from synthmed.training.run import Run
 
     # A few steps of a tiny network take less time than their compilation.
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(eager)
     if case == "unet":
         _train_unet(run, store)
         return
     variant, steps, bad = CASES[case]
-    if bad is not None:
-        _poison(bad)
+    _poison(bad)
     options = TrainOptions(variant=variant, kimg=steps * BATCH / 1000, **OPTIONS)
     begun = Run.open(run) if (run / "run.json").is_file() else None
     if not execute(plan_training(run, options, Store.open(store), begun=begun), resume=True):
         raise SystemExit("it did not end")
-    drawn = load_bundle(run).sample(np.arange(4, dtype=np.int64), np.ones(4, np.float32))
-    np.savez(run / SAMPLES, **{name: np.asarray(value) for name, value in drawn.items()})
+    if samples:
+        tf.config.run_functions_eagerly(True)
+        drawn = load_bundle(run).sample(np.arange(4, dtype=np.int64), np.ones(4, np.float32))
+        np.savez(run / SAMPLES, **{name: np.asarray(value) for name, value in drawn.items()})
 
 
 def _train_unet(run: Path, store: Path) -> None:
     import numpy as np
+    import tensorflow as tf
 
     from synthmed.data.store import Store
     from synthmed.segmentation.options import check_options
     from synthmed.segmentation.train import train as train_unet
 
+    tf.config.run_functions_eagerly(True)
     done = train_unet(Store.open(store), run, check_options({**UNET, "checkpoint_seconds": 0}), resume=True)
     weights = {
         which: np.concatenate([one.ravel() for one in done.load(which).get_weights()]) for which in ("last", "best")
@@ -93,11 +100,12 @@ def _train_unet(run: Path, store: Path) -> None:
     np.savez(run / SAMPLES, **weights)
 
 
-def _poison(bad: int) -> None:
-    """Let a step's loss run away as long as the learning rate is that of the options."""
+def _poison(bad: int | None) -> None:
+    """Let a step's loss run away as long as the learning rate is that of the options; no step's for None."""
     from synthmed.training.tensorflow_engine import TensorFlowEngine
 
-    plain, whole = TensorFlowEngine.steps, TensorFlowEngine.scale_learning_rate
+    plain = getattr(TensorFlowEngine.steps, "plain", TensorFlowEngine.steps)
+    whole = getattr(TensorFlowEngine.scale_learning_rate, "plain", TensorFlowEngine.scale_learning_rate)
 
     def scale(engine: Any, factor: float) -> None:
         engine.poisoned = factor == 1.0
@@ -107,7 +115,62 @@ def _poison(bad: int) -> None:
         (report,) = plain(engine, number, batches)
         return [report | {"loss_generator": float("nan")} if number == bad and engine.poisoned else report]
 
+    scale.plain, steps.plain = whole, plain  # type: ignore[attr-defined]
     TensorFlowEngine.scale_learning_rate, TensorFlowEngine.steps = scale, steps  # type: ignore[method-assign]
+
+
+def compile_once() -> None:
+    """Let all trainings of a variant share networks and compiled phases, with the weights that they begin with."""
+    from synthmed.training import trainer
+
+    make_networks, make_engine = trainer.make_networks, trainer.make_engine
+    known: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def networks(options: Any, **shape: Any) -> Any:
+        return known[options.variant][0].networks if options.variant in known else make_networks(options, **shape)
+
+    def engine(networks: Any, options: Any, devices: Any) -> Any:
+        if options.variant not in known:
+            made = make_engine(networks, options, devices)
+            known[options.variant] = made, made.arrays()
+        made, arrays = known[options.variant]
+        for name, variable in made.state().items():
+            variable.assign(arrays[name])
+        return made
+
+    trainer.make_networks, trainer.make_engine = networks, engine
+
+
+def rounds_of_copies(case: str, count: int, out: Path, store: Path, done: set[int]) -> Iterator[dict[str, Any]]:
+    """Train a case, leaving copies, and yield what came of going on from each n-th of them."""
+    run, copies, again = out / "whole" / case, out / "copies" / case, out / "again" / case
+    for folder in (run, copies):
+        shutil.rmtree(folder, ignore_errors=True)
+    copies.mkdir(parents=True)
+    changes = Changes(run, copies=copies)
+    train(case, run, store, eager=False, samples=False)
+    changes.active = False
+    drawn = outcome(run)
+    train(case, run, store, eager=False)
+    whole, seen = outcome(run), changes.seen
+    for place in range(min(count, len(seen))):
+        number = 1 + place * (len(seen) - 1) // max(1, min(count, len(seen)) - 1)
+        if place in done:
+            continue
+        start, samples = time.monotonic(), place % 10 == 0
+        shutil.rmtree(again, ignore_errors=True)
+        shutil.copytree(copies / str(number), again)
+        train(case, again, store, eager=False, samples=samples)
+        yield {
+            "case": case,
+            "place": place,
+            "number": number,
+            "points": [seen[number - 1]],
+            "torn": number % 2 == 0,
+            "samples": samples,
+            "different": differences(whole if samples else drawn, outcome(again)),
+            "seconds": round(time.monotonic() - start, 1),
+        }
 
 
 def in_child(work: Callable[[], None], log: Path) -> int:
@@ -218,34 +281,39 @@ def print_table(rounds: list[dict[str, Any]]) -> None:
     print(f"| all | | {len(rounds)} | {sum(good.values())} |")
 
 
+def rounds_of_signals(case: str, count: int, out: Path, store: Path, done: set[int]) -> Iterator[dict[str, Any]]:
+    """Train a case and yield what came of killing it before each n-th change."""
+    seen = undisturbed(case, out, store, out / "rounds.log")
+    whole = outcome(out / "whole" / case)
+    for place in range(count):
+        if place not in done:
+            number = 1 + round(place * (len(seen) - 1) / max(1, count - 1))
+            yield one_round(case, place, number, whole, out, store)
+
+
 def main() -> None:
     """Do the rounds that are not done yet and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--copies", action="store_true")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
     (out / "whole").mkdir(parents=True, exist_ok=True)
-    store, log = out / "store", out / "rounds.log"
+    store, results = out / "store", out / "rounds.jsonl"
     make_store(store)
     # Imported once for all trainings; nothing is computed before a fork, after which TensorFlow would not work.
     import synthmed.generation.bundle
     import synthmed.training.plan
     import synthmed.training.tensorflow_engine  # noqa: F401
 
-    results = out / "rounds.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    rounds = [json.loads(line) for line in lines]
-    done = {(one["case"], one["place"]) for one in rounds}
+    if arguments.copies:
+        compile_once()
+    how = rounds_of_copies if arguments.copies else rounds_of_signals
+    rounds = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for case, share in SHARES.items():
-        seen = undisturbed(case, out, store, log)
-        whole = outcome(out / "whole" / case)
-        count = round(arguments.rounds * share)
-        for place in range(count):
-            if (case, place) in done:
-                continue
-            number = 1 + round(place * (len(seen) - 1) / max(1, count - 1))
-            found = one_round(case, place, number, whole, out, store)
+        done = {one["place"] for one in rounds if one["case"] == case}
+        for found in how(case, round(arguments.rounds * share), out, store, done):
             rounds.append(found)
             with open(results, "a") as file:
                 file.write(json.dumps(found) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,17 +26,27 @@ class Changes:
         deadly: Number of the change, from 1, before which `die` is called; 0 for none.
         die: Ends the process, or raises.
         torn: What is being written then is cut in half, as a death within the write would leave it.
+        copies: Where a copy of the folder as it is before each change is kept, by the change's number: what the death
+            of the process at that moment would leave. What is being written is cut in half in every second one.
 
     Attributes:
         seen: What was counted, as "event name-of-the-file".
     """
 
-    def __init__(self, folder: Path, *, deadly: int = 0, die: Callable[[], None] | None = None, torn: bool = False):
-        self.folder = f"{folder.absolute()}{os.sep}"
-        self.deadly, self.die, self.torn = deadly, die, torn
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadly: int = 0,
+        die: Callable[[], None] | None = None,
+        torn: bool = False,
+        copies: Path | None = None,
+    ):
+        self.folder = folder.absolute()
+        self.deadly, self.die, self.torn, self.copies = deadly, die, torn, copies
         self.seen: list[str] = []
         self.active = True
-        self._written = ""
+        self._written: Path | None = None
         # A hook stays until the process ends; `active` silences it.
         sys.addaudithook(self._hear)
 
@@ -46,23 +57,32 @@ class Changes:
             or not isinstance(arguments[0], str | os.PathLike)
         ):
             return
-        path = os.path.abspath(os.fspath(arguments[0]))
-        if not path.startswith(self.folder) or (event == "open" and not _writes(arguments)):
+        path = Path(os.path.abspath(os.fspath(arguments[0])))
+        if self.folder not in path.parents or (event == "open" and not _writes(arguments)):
             return
         self.seen.append(f"{event} {_short(path)}")
+        appended = path if event == "open" and str(arguments[1]).startswith("a") else None
+        if self.copies is not None:
+            copy = self.copies / str(len(self.seen))
+            shutil.copytree(self.folder, copy)
+            if len(self.seen) % 2 == 0:
+                self._tear(copy, appended)
         if len(self.seen) == self.deadly and self.die:
             self.active = False
             if self.torn:
-                self._tear(path, appends=event == "open" and str(arguments[1]).startswith("a"))
+                self._tear(self.folder, appended)
             self.die()
         self._written = path if event == "open" else self._written
 
-    def _tear(self, path: str, *, appends: bool) -> None:
-        if appends:
-            with open(path, "a", encoding="utf-8") as file:
+    def _tear(self, folder: Path, appended: Path | None) -> None:
+        """Cut in half what is being written to the folder, or to its copy."""
+        if appended is not None:
+            with open(folder / appended.relative_to(self.folder), "a", encoding="utf-8") as file:
                 file.write('{"kimg": 0.0')
-        elif ".partial-" in self._written and os.path.isfile(self._written):
-            os.truncate(self._written, os.path.getsize(self._written) // 2)
+        elif self._written is not None and ".partial-" in str(self._written):
+            file = folder / self._written.relative_to(self.folder)
+            if file.is_file():
+                os.truncate(file, file.stat().st_size // 2)
 
 
 def _writes(arguments: tuple) -> bool:
@@ -70,9 +90,9 @@ def _writes(arguments: tuple) -> bool:
     return any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITING)
 
 
-def _short(path: str) -> str:
+def _short(path: Path) -> str:
     """Return a file's name with its folder's, without what is different each time."""
-    parts = [part.split(".partial-")[0] + ".partial" if ".partial-" in part else part for part in Path(path).parts[-2:]]
+    parts = [part.split(".partial-")[0] + ".partial" if ".partial-" in part else part for part in path.parts[-2:]]
     return "/".join(parts)
 
 

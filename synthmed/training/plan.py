@@ -212,9 +212,8 @@ def _created(plan: TrainingPlan) -> Run:
     if plan.options.unlabelled:
         others |= set(Store.open(plan.options.unlabelled).training_hashes)
     data = DataSummary.of_store(plan.store, others=others)
-    if plan.masks_from is not None:
-        # Before run.json, which makes the folder a run: one without its masks would train others when it is resumed.
-        _adopt_mask_generator(plan.path / MASK_GENERATOR, plan.masks_from)
+    # Before run.json, which makes the folder a run: one without its masks would train others when it is resumed.
+    _adopt_mask_generator(plan)
     return Run.create(plan.path, plan.options, data)
 
 
@@ -226,6 +225,9 @@ def _resumed(plan: TrainingPlan) -> Run:
             raise UserError(
                 f"{plan.path} was begun with {name} = {old}, not {new}: resume it with that or start another run"
             )
+    if plan.masks_from is not None and (run.mask_generator / RUN_FILE).is_file():
+        raise UserError(f"{run.mask_generator} is there already: resume without --masks-from, or start another run")
+    _adopt_mask_generator(plan)
     run.options = plan.options
     run.save()
     return run
@@ -247,8 +249,11 @@ def _fitting_mask_run(path: Path, store: Store) -> Run:
     return run
 
 
-def _adopt_mask_generator(folder: Path, source: Run) -> None:
-    """Copy a mask generator's run file and last averaged weights, so that the `cond` run stands by itself."""
+def _adopt_mask_generator(plan: TrainingPlan) -> None:
+    """Copy the run file and the weights of the plan's `masks_from`, if any, so that the `cond` run stands by itself."""
+    source, folder = plan.masks_from, plan.path / MASK_GENERATOR
+    if source is None:
+        return
     checkpoint, arrays = source.chosen_arrays()
     average: dict[str, Any] = {name: value for name, value in arrays.items() if name.startswith("average/")}
     # Of a process that died before there was a run, maybe with another mask generator.

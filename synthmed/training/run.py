@@ -241,12 +241,17 @@ class Run:
                 # A training that is under way has just found a nearer one.
                 return self.chosen_arrays()
             raise self._refused(error) from None
-        checkpoint, arrays, damage = self.last_arrays()
-        if damage and not self.content.adopted:
+        try:
+            checkpoint, arrays, damage = self.last_arrays()
+        except UserError as error:
+            raise self._refused(error) if self.content.adopted else error from None
+        if damage:
             raise self._refused(damage[0])
         return checkpoint, arrays
 
     def _refused(self, damage: object) -> UserError:
+        if self.content.adopted:
+            return UserError(f"{damage}: remove {self.path}, and resume its run with --masks-from to copy it again")
         again = f"synthmed train --variant {self.options.variant} --out {self.path} --resume"
         return UserError(f"{damage}: `{again}` makes it anew where it can, and says what is drawn from else")
 

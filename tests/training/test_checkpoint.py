@@ -1,7 +1,11 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from synthmed.errors import UserError
+from synthmed.files import write_json
 from synthmed.training.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -87,6 +91,34 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     save_checkpoint(tmp_path, ARRAYS, {"step": 1, "seconds": 2.0}, keep=1)
     assert [one.state["seconds"] for one in list_checkpoints(tmp_path)] == [2.0]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut would leave a checkpoint of empty files under the name of a whole one."""
+    happened = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor):
+        happened.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def renamed(source, target):
+        happened.append((Path(source), Path(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    path = save_checkpoint(tmp_path, ARRAYS, {"step": 1}, keep=1)
+    ((place, (temporary, target)),) = [
+        (n, one) for n, one in enumerate(happened) if isinstance(one, tuple) and one[1] == path
+    ]
+    assert {temporary, temporary / "arrays.npz", temporary / "state.json"} <= set(happened[:place])
+    assert target == path and happened[place + 1 :] == [tmp_path]
+
+    happened.clear()
+    write_json(tmp_path / "file.json", 1)
+    assert [isinstance(one, tuple) for one in happened] == [False, True, False]
+    assert happened[-1] == tmp_path
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -207,6 +207,22 @@ def test_a_run_that_takes_over_masks_never_trains_others_after_a_death(store, tm
     assert taken == chosen and "mask-generator/log.jsonl" not in expected
 
 
+def test_a_damaged_copy_of_a_mask_generator_can_be_copied_again(store, tmp_path):
+    """A user would have to train the images anew, or be told to resume what cannot be."""
+    train(tmp_path / "masks", store, "mask")
+    train(tmp_path / "run", store, "cond", masks_from=tmp_path / "masks")
+    masks = Run.open(tmp_path / "run" / "mask-generator")
+    DAMAGES["half"](masks.checkpoints()[0].path)
+    with pytest.raises(UserError, match=f"remove {masks.path}.*--masks-from"):
+        masks.chosen_arrays()
+    shutil.rmtree(masks.path)
+    train(tmp_path / "run", store, "cond", masks_from=tmp_path / "masks")
+    assert masks.chosen_arrays()[1] == Run.open(tmp_path / "masks").chosen_arrays()[1]
+    with pytest.raises(UserError, match="mask generator|masks-from"):
+        train(tmp_path / "own", store, "cond")
+        train(tmp_path / "own", store, "cond", masks_from=tmp_path / "masks")
+
+
 @pytest.mark.parametrize("seconds", [1, 2, 1e6])
 def test_checkpoints_by_the_clock_change_no_line_picture_or_weight(seconds, store, tmp_path):
     """A user on a slower machine would get another log, and other means in it, from the same options."""
