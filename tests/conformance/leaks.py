@@ -17,7 +17,6 @@ from synthmed.data.phantom import write_phantom
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.evaluation.features import refuse_held_out
 from synthmed.files import write_json
 from synthmed.segmentation.augment import symmetry
 from synthmed.segmentation.blend import check_fits, refuse_leaks
@@ -60,7 +59,6 @@ def tries(folder):
     yield "blended with a set that knows test patients", lambda: check_fits(leaky, store)
     yield "blended with a set that knows validation patients", lambda: check_fits(tuned, store)
     yield "judged by a network that knows them", lambda: refuse_leaks(Path("unet"), held_out, store)
-    yield "measured by a network that knows them", lambda: refuse_held_out(held_out, held_out, what="unet")
 
     def task(**values):
         return SimpleNamespace(of=lambda kind: "0", identity={"added_patients": 1}, **values)

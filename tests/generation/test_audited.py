@@ -121,5 +121,5 @@ class Drawn:
     def __init__(self, store):
         self._labels = store.labels(store.indices("val"))
 
-    def sample(self, seeds, psi):
+    def sample_seeds(self, seeds, psi):
         return SimpleNamespace(images=None, labels=self._labels[np.arange(len(seeds))])

@@ -29,8 +29,7 @@ def generator(store, tmp_path, monkeypatch):
 
     class Grey(RunGenerator):
         def __init__(self, path):
-            self.info, self.batch = info, 8
-            self.bundle = type("Bundle", (), {"run": path})()
+            self.info, self.batch, self.run = info, 8, path
 
         def _draw(self, seed, psi, mask, **told):
             self.told = told
