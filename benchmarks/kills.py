@@ -101,7 +101,8 @@ def outcome(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted(run.rglob("*")):
         name = str(file.relative_to(run))
-        if not file.is_file() or name.split(os.sep)[0] == "tensorboard" or f"{os.sep}tensorboard" in name:
+        # Half-written files of a dead process have names of their own and are nobody's results.
+        if not file.is_file() or "tensorboard" in file.parts or any(".partial-" in part for part in file.parts):
             continue
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
