@@ -20,7 +20,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.files import write_json
 from synthmed.segmentation.augment import symmetry
 from synthmed.segmentation.blend import check_fits, refuse_leaks
-from synthmed.segmentation.filter import TrainingSlices, score_samples
+from synthmed.segmentation.filter import TrainingSlices, check_segmenter, score_samples
 from synthmed.study import work
 
 
@@ -58,6 +58,9 @@ def tries(folder):
 
     yield "blended with a set that knows test patients", lambda: check_fits(leaky, store)
     yield "blended with a set that knows validation patients", lambda: check_fits(tuned, store)
+    record = SimpleNamespace(synthetic=None, options=SimpleNamespace(context=0), training_patients=sorted(held_out))
+    knowing = SimpleNamespace(path=Path("unet"), record=record)
+    yield "measured by a U-Net that knows them", lambda: check_segmenter(knowing, store, set(store.training_hashes))
     yield "judged by a network that knows them", lambda: refuse_leaks(Path("unet"), held_out, store)
 
     def task(**values):

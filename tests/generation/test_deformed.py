@@ -57,7 +57,7 @@ def test_a_mask_depends_on_its_seed_alone(generator):
     source = DeformedMasks(generator[0])
     together, alone = source.take(0, np.arange(7)), source.take(5, np.array([5]))
     assert np.array_equal(together.maps[5], alone.maps[0])
-    assert together.told["position"][5] == alone.told["position"][0]
+    assert together.conditioning["position"][5] == alone.conditioning["position"][0]
 
 
 def test_required_classes_are_in_every_deformed_mask(generator, store, tmp_path):
@@ -77,7 +77,7 @@ def test_without_the_store_it_is_refused(generator, painter, tmp_path):
     with pytest.raises(UserError, match="takes no --masks"):
         generate(painter("base"), tmp_path / "set", count=1, masks="deformed")
     manifest = tmp_path / "store" / "manifest.json"
-    hash_ = ours.bundle.run and Store.open(tmp_path / "store").content_hash
+    hash_ = ours.run and Store.open(tmp_path / "store").content_hash
     manifest.write_text(manifest.read_text().replace(hash_, "0" * 64))
     with pytest.raises(UserError, match="not the store any more"):
         generate(ours, tmp_path / "set", count=1, masks="deformed")
