@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .common import console, echo, emit_json, json_option, lock_folder, seed_option
 
 if TYPE_CHECKING:
-    from synthmed.data.store import Store
-    from synthmed.evaluation.adherence import Segmenter
     from synthmed.evaluation.result import Evaluation
 
 
@@ -57,81 +55,25 @@ def command(
     """
     lock_folder(out)
     from synthmed.backend import check_backend
-    from synthmed.data.store import Store
-    from synthmed.data.synthetic import SyntheticSet
-    from synthmed.evaluation.evaluate import evaluate
-    from synthmed.evaluation.networks import feature_space
-    from synthmed.evaluation.result import EvaluationSummary
-    from synthmed.evaluation.selection import write_selection
-    from synthmed.files import atomic_folder, write_json
-    from synthmed.generation.audited import hand_to_run
-    from synthmed.reporting.evaluation import write_evaluation_report
 
     check_backend()
-    store, drawn = Store.open(real), SyntheticSet.open(synthetic)
-    with atomic_folder(out) as folder:
-        space = feature_space(features, download=download, load_unet=lambda path: _unet(path, store))
-        find, find_hash = (None, "") if segmenter is None else _load_segmenter(segmenter, store)
-        result = evaluate(
-            store,
-            drawn,
-            space=space,
-            segmenter=find,
-            segmenter_hash=find_hash,
-            select=select,
-            seed=seed,
-            say=lambda line: echo(f"evaluate: {line}"),
-        )
-        report = result.evaluation.model_dump(mode="json")
-        write_json(folder / "metrics.json", report)
-        result.audit.write(folder / "audit.json")
-        if result.selection is not None:
-            write_selection(drawn, result.selection, folder / "selected")
-        write_evaluation_report(folder / "report.html", result)
-    hand_to_run(result.audit, drawn, store, summary=EvaluationSummary.of(result.evaluation))
+    from synthmed.reporting.evaluation import evaluate_set
+
+    found = evaluate_set(
+        real,
+        synthetic,
+        out,
+        features=features,
+        download=download,
+        segmenter=segmenter,
+        select=select,
+        seed=seed,
+        say=lambda line: echo(f"evaluate: {line}"),
+    )
     if as_json:
-        emit_json(report)
+        emit_json(found.model_dump(mode="json"))
     else:
-        _print(result.evaluation, out)
-
-
-def _unet(path: Path, store: Store) -> Any:
-    """Return the U-Net of a run that saw real slices of training patients alone."""
-    from synthmed.backend import need_tensorflow
-
-    need_tensorflow("--features unet:RUN")
-    from synthmed.segmentation.filter import check_segmenter
-    from synthmed.segmentation.run import SegmentationRun
-
-    run = SegmentationRun.open(path)
-    check_segmenter(run, store, set(store.training_hashes), flag="--features unet:RUN")
-    return run.load("last")
-
-
-def _load_segmenter(path: Path, store: Store) -> tuple[Segmenter, str]:
-    """Return what finds classes in slices, and the hash of its weights."""
-    import numpy as np
-
-    from synthmed.backend import need_tensorflow
-
-    need_tensorflow("--segmenter")
-    from synthmed.files import sha256_file
-    from synthmed.segmentation.filter import check_segmenter
-    from synthmed.segmentation.predict import SlicePredictor
-    from synthmed.segmentation.run import SegmentationRun
-
-    run = SegmentationRun.open(path)
-    check_segmenter(run, store, set(store.training_hashes), flag="--segmenter")
-    # Not the weights of the best validation: validation patients are the reference here.
-    predictor = SlicePredictor(run.load("last"))
-
-    def find(images):
-        blocks = [
-            predictor(images[first : first + 256]).argmax(-1).astype("uint8") for first in range(0, len(images), 256)
-        ]
-        return np.concatenate(blocks)
-
-    return find, sha256_file(run.weights("last"))
+        _print(found, out)
 
 
 def _print(evaluation: Evaluation, out: Path) -> None:

@@ -86,20 +86,20 @@ def command(
 
     batch = BATCH if batch is None else batch
     part = Shard.parse(shard)
-    check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
+    check_request(n=count, psi=psi, format=fmt, batch=batch, out=out)
     target = lock_first_free(default_folders()) if out is None else out
     lock_folder(target)
     source = chosen_masks(masks)
     generator = load_generator(model, batch=batch)
-    check_drawable(generator, unit=unit, fmt=fmt, masks=source, require=require)
+    check_drawable(generator, unit=unit, format=fmt, masks=source, require=require)
     console(stderr=True).print(generator.origin)
     with progress("generate") as report:
         generate(
             generator,
             target,
-            count=count,
+            n=count,
             unit=unit,
-            fmt=fmt,
+            format=fmt,
             psi=psi,
             seed=seed,
             shard=part,

@@ -71,7 +71,7 @@ def command(
     from synthmed.serving.remote import GeneratorClient, default_model
 
     batch = BATCH if batch is None else batch
-    check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
+    check_request(n=count, psi=psi, format=fmt, batch=batch, out=out)
     lock_folder(out)
     client = GeneratorClient(
         url,
@@ -82,7 +82,7 @@ def command(
         ca_file=ca_file,
     )
     with client:
-        check_drawable(client, unit=unit, fmt=fmt, masks="generated", require=())
+        check_drawable(client, unit=unit, format=fmt, masks="generated", require=())
         with progress("query") as report:
             client.write(out, count=count, fmt=fmt, unit=unit, psi=psi, seed=seed, progress=report)
     console().print(f"written: {out}")

@@ -8,7 +8,7 @@ import click
 from synthmed.errors import UserError
 
 from .common import console, emit_json, json_option, lock_folder, progress
-from .segment_options import filter_with_option, judge_of, mirror_option
+from .segment_options import filter_model_of, filter_with_option, mirror_option
 
 if TYPE_CHECKING:
     from synthmed.data.store import Store
@@ -35,7 +35,7 @@ ARMS = "real,duplicated,blended,synthetic,oracle"
 @click.option("--pretrain", type=float, metavar="SHARE", help="As segment train, of the blended arm.")
 @click.option("--synthetic-weight", type=float, metavar="W", help="As segment train.")
 @click.option("--sampling", type=click.Choice(["uniform", "balanced"]), help="As segment train, in all arms.")
-@click.option("--filter", "keep_share", type=float, metavar="SHARE", help="As segment train.")
+@click.option("--filter", "keep_fraction", type=float, metavar="SHARE", help="As segment train.")
 @filter_with_option
 @click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each arm and draw.")
 @click.option("--draws", type=int, default=1, show_default=True, help="Different choices of the N training patients.")
@@ -97,9 +97,9 @@ def command(
         raise UserError("there is no store in this folder: make one with `synthmed prepare DATASET --out STORE`")
     shared = ("steps", "batch", "width", "context", "class_weights", "learning_rate", "precision", "seed")
     blending = {name: values.pop(name) for name in ("ratio_end", "pretrain", "synthetic_weight", "sampling")}
-    judge = values.pop("filter_with")
-    blending |= {"keep": values.pop("keep_share"), "judge": judge_of(judge)}
-    values["judged"] = judge is None
+    named = values.pop("filter_model")
+    blending |= {"keep_fraction": values.pop("keep_fraction"), "filter_model": filter_model_of(named)}
+    values["own_filter_model"] = named is None
     augmentation = with_mirror(values.pop("mirror"))
     training = check_options(
         {

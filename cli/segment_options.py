@@ -11,11 +11,12 @@ flips_option = click.option(
     show_default=True,
     help="Average with the prediction of slices mirrored along these; for networks that were trained so (--mirror).",
 )
-NO_JUDGE = "none"
+NO_FILTER_MODEL = "none"
 filter_with_option = click.option(
     "--filter-with",
+    "filter_model",
     metavar="RUN|none",
-    help="Judge of --filter: a U-Net of the same patients, real only.  [default: one is trained]",
+    help="Filter model of --filter: a U-Net of the same patients, real only.  [default: one is trained]",
 )
 mirror_option = click.option(
     "--mirror",
@@ -35,6 +36,6 @@ class Ratio(click.ParamType):
         return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
-def judge_of(filter_with: str | None) -> str | None:
+def filter_model_of(filter_with: str | None) -> str | None:
     """Return the folder that --filter-with names; None for none."""
-    return None if filter_with in (None, NO_JUDGE) else filter_with
+    return None if filter_with in (None, NO_FILTER_MODEL) else filter_with

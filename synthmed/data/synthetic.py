@@ -90,6 +90,12 @@ class SyntheticSet:
         """Names of the classes, background first."""
         return tuple(self.sidecars[0]["classes"])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of its first slice."""
+        rows, columns = self.labels(np.array([0])).shape[1:]
+        return rows, columns
+
     def images(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Return float32 [n, H, W, C] in [-1, 1] of the chosen cases, or of all.
 

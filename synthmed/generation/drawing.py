@@ -321,14 +321,14 @@ MOST_VOLUMES = 33
 """How often a patient is drawn before it is given up."""
 
 
-def check_volumes(info: "GeneratorInfo", *, fmt: str) -> None:
+def check_volumes(info: "GeneratorInfo", *, format: str) -> None:
     """Refuse what cannot be drawn as volumes.
 
     Raises:
         UserError: If the generator is not conditioned on positions, does not know how many slices a case has, or the
             format holds pictures.
     """
-    if fmt == "png":
+    if format == "png":
         raise UserError("--unit volume has no --format png, which holds pictures: use nnunet or npz")
     if "position" not in info.conditioning:
         raise UserError(

@@ -21,9 +21,9 @@ from synthmed.generation.drawing import (
     case_name,
     check_volumes,
 )
-from synthmed.generation.generator import BATCH, ITEMS_PER_SEED, Generator, item_seeds
+from synthmed.generation.generator import BATCH, ITEMS_PER_SEED, Generator, item_seeds, load_generator
 from synthmed.generation.info import dataset_description, sidecar
-from synthmed.generation.masks import DeformedMasks, MaskFolder
+from synthmed.generation.masks import DeformedMasks, MaskFolder, chosen_masks
 from synthmed.generation.merge import merge, mergeable
 from synthmed.generation.writers import FORMATS, Item, open_writer
 from synthmed.progress import Progress, silent
@@ -37,12 +37,12 @@ OVERVIEW_SIDE = 256
 
 
 def generate(
-    generator: Generator,
-    out: Path,
+    generator: Generator | Path | str | None,
+    out: Path | str,
     *,
-    count: int,
+    n: int,
     unit: str = "slice",
-    fmt: str = "nnunet",
+    format: str = "nnunet",
     psi: float = 1.0,
     seed: int = 0,
     shard: Shard | None = None,
@@ -52,18 +52,18 @@ def generate(
     batch: int = BATCH,
     progress: Progress = silent,
 ) -> Path:
-    """Draw `count` cases and write them as a set; the folder appears whole or not at all.
+    """Draw `n` cases and write them as a set; the folder appears whole or not at all.
 
-    Case `i` depends on `seed`, `i` and what is required of it alone: not on `count`, nor on the shard that draws it. To
+    Case `i` depends on `seed`, `i` and what is required of it alone: not on `n`, nor on the shard that draws it. To
     the last bit this holds for one `batch` on one machine, since every slice is always drawn at the same place of the
     same block of `batch` slices, a block that begins or ends outside the shard included.
 
     Args:
-        generator: Where slices come from.
+        generator: A loaded generator, or what `load_generator` takes.
         out: Folder to make; must not exist or be empty.
-        count: Cases in the whole set, 1 or more.
+        n: Cases in the whole set, 1 or more.
         unit: What a case is: `slice` or `volume`.
-        fmt: `nnunet`, `npz` or `png`.
+        format: `nnunet`, `npz` or `png`.
         psi: Truncation, 0 to 1; 1 keeps the diversity that the generator learnt.
         seed: Base seed of the set.
         shard: The part to draw; the whole set by default.
@@ -79,20 +79,28 @@ def generate(
 
     Raises:
         UserError: If an argument is out of range, the generator cannot draw what is asked, or `out` exists.
+
+    Example:
+        >>> sm.generate("hippocampus", "synthetic", n=4, format="npz").name
+        'synthetic'
     """
-    check_request(count=count, psi=psi, fmt=fmt, batch=batch, out=out)
-    start, stop = (shard or Shard()).bounds(count)
+    out = Path(out)
+    check_request(n=n, psi=psi, format=format, batch=batch, out=out)
+    if not isinstance(generator, Generator):
+        generator = load_generator(generator, batch=batch)
+    masks = chosen_masks(str(masks))
+    start, stop = (shard or Shard()).bounds(n)
     info = generator.info
     required = Requirement.parse(require, info)
-    drawing = _drawing(generator, unit=unit, fmt=fmt, psi=psi, masks=masks, required=required, batch=batch)
-    real = None if merge_with is None else mergeable(merge_with, info, fmt=fmt, progress=progress)
-    item_seeds(seed, 0, count)
+    drawing = _drawing(generator, unit=unit, format=format, psi=psi, masks=masks, required=required, batch=batch)
+    real = None if merge_with is None else mergeable(merge_with, info, format=format, progress=progress)
+    item_seeds(seed, 0, n)
     shown: list[Drawn] = []
     # Slices of a volume make their own blocks.
     block_size = batch if unit == "slice" else 1
     with atomic_folder(out) as folder:
         progress(0, 0, "compiling")
-        writer = open_writer(fmt, folder, info)
+        writer = open_writer(format, folder, info)
         for block in range(start - start % block_size, stop, block_size):
             # Past the last item that a seed names there is none; that block is short and the generator pads it.
             end = min(block + block_size, ITEMS_PER_SEED)
@@ -114,32 +122,34 @@ def generate(
     return out
 
 
-def check_request(*, count: int, psi: float, fmt: str, batch: int, out: Path | None) -> None:
+def check_request(*, n: int, psi: float, format: str, batch: int, out: Path | None) -> None:
     """Refuse what no generator can do, before a model is loaded or a server asked.
 
     Raises:
         UserError: If a value is out of range.
     """
-    if count < 1:
-        raise UserError(f"--n must be at least 1, got {count}")
+    if n < 1:
+        raise UserError(f"--n must be at least 1, got {n}")
     if not 0.0 <= psi <= 1.0:
         raise UserError(f"--psi must be between 0 and 1, got {psi:g}")
-    if fmt not in FORMATS:
-        raise UserError(f"--format must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if format not in FORMATS:
+        raise UserError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
     if batch < 1:
         raise UserError(f"--batch must be at least 1, got {batch}")
     if out is not None:
         refuse_taken(out)
 
 
-def check_drawable(generator: Generator, *, unit: str, fmt: str, masks: Path | str, require: tuple[str, ...]) -> None:
+def check_drawable(
+    generator: Generator, *, unit: str, format: str, masks: Path | str, require: tuple[str, ...]
+) -> None:
     """Refuse what this generator cannot draw, before anything is drawn.
 
     Raises:
         UserError: If it cannot.
     """
     required = Requirement.parse(require, generator.info)
-    _drawing(generator, unit=unit, fmt=fmt, psi=1.0, masks=masks, required=required, batch=BATCH)
+    _drawing(generator, unit=unit, format=format, psi=1.0, masks=masks, required=required, batch=BATCH)
 
 
 def default_folders(name: str = "generated") -> Iterator[Path]:
@@ -153,7 +163,7 @@ def _drawing(
     generator: Generator,
     *,
     unit: str,
-    fmt: str,
+    format: str,
     psi: float,
     masks: Path | str,
     required: Requirement | None,
@@ -162,7 +172,7 @@ def _drawing(
     if unit == "volume":
         if masks != "generated":
             raise UserError("--unit volume draws its own label maps: leave out --masks")
-        check_volumes(generator.info, fmt=fmt)
+        check_volumes(generator.info, format=format)
         return VolumeDrawing(generator, psi, required)
     if unit != "slice":
         raise UserError(f"--unit must be slice or volume, got {unit!r}")

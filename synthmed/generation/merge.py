@@ -145,15 +145,15 @@ def _is_plain(path: Path) -> bool:
     return isinstance(image, nibabel.Nifti1Image) and image.ndim == 3 and not words and not image.header.extensions
 
 
-def mergeable(path: Path, info: "GeneratorInfo", *, fmt: str, progress: Progress = silent) -> Dataset:
+def mergeable(path: Path, info: "GeneratorInfo", *, format: str, progress: Progress = silent) -> Dataset:
     """Return the real data set, if it is sound and the generator's cases can stand beside its own.
 
     Raises:
         UserError: If it is no data set, has any problem that `inspect` finds, or channels or classes differ from the
             generator's.
     """
-    if fmt != "nnunet":
-        raise UserError(f"--merge-with writes an nnU-Net training set: leave out --format {fmt}")
+    if format != "nnunet":
+        raise UserError(f"--merge-with writes an nnU-Net training set: leave out --format {format}")
     dataset = read_dataset(path)
     if info.variant == "mask":
         raise UserError(

@@ -1,17 +1,27 @@
-"""The page of an evaluation: one file that shows every number of `metrics.json`, with pictures."""
+"""Evaluations of a synthetic set: their folder, and the page that shows every number with pictures."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthmed.data.pictures import GAP, class_colours, render, render_outlines, tile
-from synthmed.evaluation.evaluate import EvaluationResult, LabelledSlices
+from synthmed.data.store import Store
+from synthmed.data.synthetic import SyntheticSet
+from synthmed.evaluation.evaluate import EvaluationResult, LabelledSlices, evaluate
 from synthmed.evaluation.fidelity import FidelityPlots
-from synthmed.evaluation.result import OFF, About, Evaluation, Figure, Section
+from synthmed.evaluation.networks import feature_space
+from synthmed.evaluation.result import OFF, About, Evaluation, EvaluationSummary, Figure, Section
+from synthmed.evaluation.selection import write_selection
+from synthmed.files import atomic_folder, write_json
+from synthmed.generation.audited import hand_to_run
+from synthmed.progress import Say, unheard
 from synthmed.reporting.figures import curves_figure, embedding_figure, position_figure
 from synthmed.reporting.page import figure_uri, picture_uri, write_page
+
+if TYPE_CHECKING:
+    from synthmed.evaluation.adherence import Segmenter
 
 MOST_PICTURED, COLUMNS = 16, 4
 MOST_PIXELS = 400_000
@@ -218,3 +228,102 @@ def _glossary(evaluation: Evaluation) -> list[tuple[str, str]]:
     for _, figure in evaluation.figures():
         found.setdefault(figure.definition, []).append(figure)
     return [(", ".join(one.label for one in figures), definition) for definition, figures in found.items()]
+
+
+def evaluate_set(
+    store: Store | Path | str,
+    synthetic: SyntheticSet | Path | str,
+    out: Path | str,
+    *,
+    features: str = "offline",
+    download: bool = False,
+    segmenter: Path | str | None = None,
+    select: int | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Evaluation:
+    """Compare a synthetic set with a store's real slices and write `report.html`, `metrics.json` and `audit.json`.
+
+    Args:
+        store: Real slices.
+        synthetic: A set that `generate` wrote.
+        out: Folder to make; it appears whole or not at all.
+        features: Feature space: offline, inception, inception:FILE, keras:FILE or unet:RUN.
+        download: Whether the weights of inception may be fetched.
+        segmenter: Run of a U-Net on real slices alone: do images follow their label maps?
+        select: Write so many of the best samples to `out/selected`.
+        seed: Of resampling.
+        say: Called with what is being done.
+
+    Returns:
+        All figures, each beside its real baseline.
+
+    Raises:
+        UserError: If the set does not fit the store, a network saw other patients, or `out` exists.
+
+    Example:
+        >>> found = sm.evaluate("store", "drawn", "report")
+        >>> found.audit.samples
+        8
+    """
+    store = store if isinstance(store, Store) else Store.open(store)
+    drawn = synthetic if isinstance(synthetic, SyntheticSet) else SyntheticSet.open(synthetic)
+    with atomic_folder(out) as folder:
+        space = feature_space(features, download=download, load_unet=lambda path: _unet(path, store))
+        find, find_hash = (None, "") if segmenter is None else _load_segmenter(Path(segmenter), store)
+        result = evaluate(
+            store,
+            drawn,
+            space=space,
+            segmenter=find,
+            segmenter_hash=find_hash,
+            select=select,
+            seed=seed,
+            say=say or unheard,
+        )
+        write_json(folder / "metrics.json", result.evaluation.model_dump(mode="json"))
+        result.audit.write(folder / "audit.json")
+        if result.selection is not None:
+            write_selection(drawn, result.selection, folder / "selected")
+        write_evaluation_report(folder / "report.html", result)
+    hand_to_run(result.audit, drawn, store, summary=EvaluationSummary.of(result.evaluation))
+    return result.evaluation
+
+
+def _unet(path: Path, store: Store) -> Any:
+    """Return the U-Net of a run that saw real slices of training patients alone."""
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("--features unet:RUN")
+    from synthmed.segmentation.filter import check_segmenter
+    from synthmed.segmentation.run import SegmentationRun
+
+    run = SegmentationRun.open(path)
+    check_segmenter(run, store, set(store.training_hashes), flag="--features unet:RUN")
+    return run.load("last")
+
+
+def _load_segmenter(path: Path, store: Store) -> "tuple[Segmenter, str]":
+    """Return what finds classes in slices, and the hash of its weights."""
+    import numpy as np
+
+    from synthmed.backend import need_tensorflow
+
+    need_tensorflow("--segmenter")
+    from synthmed.files import sha256_file
+    from synthmed.segmentation.filter import check_segmenter
+    from synthmed.segmentation.predict import SlicePredictor
+    from synthmed.segmentation.run import SegmentationRun
+
+    run = SegmentationRun.open(path)
+    check_segmenter(run, store, set(store.training_hashes), flag="--segmenter")
+    # Not the weights of the best validation: validation patients are the reference here.
+    predictor = SlicePredictor(run.load("last"))
+
+    def find(images):
+        blocks = [
+            predictor(images[first : first + 256]).argmax(-1).astype("uint8") for first in range(0, len(images), 256)
+        ]
+        return np.concatenate(blocks)
+
+    return find, sha256_file(run.weights("last"))

@@ -1,4 +1,4 @@
-"""How many synthetic slices, if any: short trainings at several ratios, judged on validation patients.
+"""How many synthetic slices, if any: short trainings at several ratios, scored on validation patients.
 
 The rule, so that the answer costs nothing where synthetic slices are worth nothing:
 
@@ -26,7 +26,7 @@ from synthmed.errors import UserError, present
 from synthmed.files import read_json, sha256_json, write_json
 from synthmed.progress import Progress, silent, stage
 from synthmed.segmentation.blend import GeneratedSlices
-from synthmed.segmentation.filter import judge_hash
+from synthmed.segmentation.filter import filter_model_hash
 from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.score_table import Interval, difference, mean_dice
 from synthmed.segmentation.store_scores import StoreScoring, kept_scores, patient_dice
@@ -84,6 +84,14 @@ class RatioChoice(BaseModel):
     trials: list[Trial]
     asked: str
 
+    def lines(self) -> list[str]:
+        """Return what a user should read: a line a trial, then why."""
+        found = []
+        for trial in self.trials:
+            gain = f", {_points(trial.gain, of='')}" if trial.gain else ""
+            found.append(f"ratio {trial.ratio:g}, seed {trial.seed}: validation Dice {trial.dice:.4f}{gain}")
+        return [*found, self.sentence]
+
 
 def choose_ratio(
     store: Store,
@@ -120,9 +128,9 @@ def choose_ratio(
     search = _Search(store, Path(folder), options, synthetic, steps, progress or silent)
     wanted = sorted({0.0, *ratios})
     identity = synthetic_record(synthetic).hash
-    # The folder of the judge may be spelt in many ways; its weights are what counts.
-    given = options.model_dump(mode="json", exclude={"blending": {"judge"}})
-    asked = sha256_json([store.content_hash, given, judge_hash(options.blending), identity, wanted, steps])
+    # The filter model's folder may be spelt in many ways; its weights are what counts.
+    given = options.model_dump(mode="json", exclude={"blending": {"filter_model"}})
+    asked = sha256_json([store.content_hash, given, filter_model_hash(options.blending), identity, wanted, steps])
     path = Path(folder) / RECORD
     if path.is_file() and (kept := RatioChoice.model_validate(read_json(path))).asked == asked:
         return kept
@@ -153,13 +161,13 @@ def with_ratio(options: SegmentOptions, ratio: float) -> SegmentOptions:
 
 
 def validation_patients(store: Store) -> int:
-    """Return how many patients judge a ratio; fewer than `FEWEST_PATIENTS` cannot."""
+    """Return how many patients a ratio is chosen by; fewer than `FEWEST_PATIENTS` cannot."""
     return len({case.patient for case in store.cases("val")})
 
 
-def was_searched(run: Path) -> bool:
-    """Tell whether the ratio of a run that has begun was found by a search."""
-    return any((folder / RECORD).is_file() for folder in (run, search_folder(run)))
+def was_searched(run: Path, search: Path) -> bool:
+    """Tell whether the ratio of a run that exists was found by a search."""
+    return any((folder / RECORD).is_file() for folder in (run, search))
 
 
 def search_folder(run: Path) -> Path:
@@ -167,9 +175,9 @@ def search_folder(run: Path) -> Path:
     return run.with_name(f"{run.name}-ratio")
 
 
-def keep_choice(run: Path) -> None:
+def keep_choice(run: Path, search: Path) -> None:
     """Copy the answer of a run's search into its folder, unless it is there already."""
-    source, target = search_folder(run) / RECORD, run / RECORD
+    source, target = search / RECORD, run / RECORD
     if source.is_file() and not target.is_file():
         write_json(target, read_json(source))
 
@@ -214,7 +222,7 @@ class _Search:
             update={
                 "seed": seed,
                 "steps": self.steps,
-                # The patients that judge must not choose the weights as well.
+                # The patients that choose the ratio must not choose the weights as well.
                 "validate_every": self.steps,
                 "keep": "last",
                 "patience": None,
@@ -269,5 +277,5 @@ def _sentence(best: Trial | None, confirmed: Trial | None, patients: int) -> str
     )
 
 
-def _points(gain: Interval) -> str:
-    return f"{100 * gain.value:+.1f} +/- {100 * gain.error:.1f} points of Dice"
+def _points(gain: Interval, *, of: str = " of Dice") -> str:
+    return f"{100 * gain.value:+.1f} +/- {100 * gain.error:.1f} points{of}"

@@ -32,7 +32,8 @@ from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
 from synthmed.segmentation.store_scores import StoreScoring, kept_scores
-from synthmed.segmentation.train import judged_by, train, training_cases
+from synthmed.segmentation.train import train, training_cases
+from synthmed.segmentation.train_unet import filtered_by
 
 RESULT = "comparison.json"
 
@@ -51,8 +52,8 @@ class CompareOptions(BaseModel):
         flips: See `predict`.
         largest_component: See `predict`.
         tolerance: Of the surface Dice, mm.
-        judged: Whether the first real arm of each draw judges the samples where they are filtered and no other U-Net
-            is named as their judge.
+        own_filter_model: Whether the first real arm of each draw is the filter model where samples are filtered and no
+            other U-Net is named.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,7 +68,7 @@ class CompareOptions(BaseModel):
     flips: Flips = "none"
     largest_component: bool = False
     tolerance: float = Field(DEFAULT_TOLERANCE, ge=0)
-    judged: bool = True
+    own_filter_model: bool = True
 
 
 class Task(BaseModel):
@@ -169,7 +170,7 @@ def _compare(
             "dataset": store.dataset,
             "steps": training.steps,
             "batch": training.batch,
-            "blending": training.blending.model_dump(mode="json", exclude={"judge"}),
+            "blending": training.blending.model_dump(mode="json", exclude={"filter_model"}),
             **options.model_dump(mode="json"),
         },
     )
@@ -243,7 +244,7 @@ def _train(
 ) -> SegmentationRun:
     arm, view = task.arm, drawn_store(store, task.draw)
     if arm.name not in ("real", "oracle"):
-        training = _with_judge(task, out, options, training)
+        training = _with_filter_model(task, out, options, training)
     blended = None
     if arm.name not in ("real", "oracle"):
         blended = synthetic[task.draw if len(synthetic) > 1 else 0]
@@ -251,7 +252,7 @@ def _train(
         # As many copies as synthetic slices are blended in: only what they show differs from the blended arm.
         cases = training_cases(view, arm.patients)
         blending = training.blending
-        kept = blended if blending.keep == 1 else choose_slices(blended, view, cases, blending)[0]
+        kept = blended if blending.keep_fraction == 1 else choose_slices(blended, view, cases, blending)[0]
         blended = CopiedSlices(view, cases, count=len(kept), seed=task.draw)
     settings = arm_options(arm, training, seed=task.seed)
     run = train(view, out / task.folder, settings, synthetic=blended, resume=True, progress=report)
@@ -260,12 +261,12 @@ def _train(
     return run
 
 
-def _with_judge(task: Task, out: Path, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
-    """Return the options with the judge of this draw: its first real arm, which is trained before all others."""
-    if training.blending.keep == 1 or training.blending.judge or not options.judged:
+def _with_filter_model(task: Task, out: Path, options: CompareOptions, training: SegmentOptions) -> SegmentOptions:
+    """Return the options with the filter model of this draw: its first real arm, which is trained before all others."""
+    if training.blending.keep_fraction == 1 or training.blending.filter_model or not options.own_filter_model:
         return training
     real = task.model_copy(update={"arm": task.arm.model_copy(update={"name": "real"}), "seed": training.seed})
-    return judged_by(training, SegmentationRun.open(out / real.folder))
+    return filtered_by(training, SegmentationRun.open(out / real.folder))
 
 
 def _knowledge(store: Store, options: CompareOptions, synthetic: Sequence[SyntheticSet]) -> Iterator[str]:

@@ -118,7 +118,7 @@ def arm_options(arm: Arm, training: SegmentOptions, *, seed: int) -> SegmentOpti
     if arm.name in ("real", "oracle"):
         blending = blending.without_synthetic()
     elif arm.name == "duplicated":
-        blending = blending.model_copy(update={"keep": 1.0, "judge": ""})
+        blending = blending.model_copy(update={"keep_fraction": 1.0, "filter_model": ""})
     elif arm.name == "synthetic":
         blending = blending.model_copy(update={"ratio_end": None, "pretrain": 0.0})
     changes = {"seed": seed, "ratio": arm.ratio, "train_patients": arm.patients, "blending": blending}

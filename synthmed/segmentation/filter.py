@@ -216,7 +216,7 @@ def _mean_dice(predicted: np.ndarray, label: np.ndarray) -> float:
 
 
 def check_segmenter(run: "SegmentationRun", store: Store, hashes: set[str], *, flag: str = "--filter-with") -> None:
-    """Do nothing where a segmenter may judge samples.
+    """Do nothing where a segmenter may assess samples.
 
     Args:
         run: Its training.
@@ -263,25 +263,31 @@ def choose_slices(
         synthetic: A set that fits the store.
         store: Real slices.
         cases: Training cases, the only ones that are looked at.
-        blending: Its `keep` and `judge` say how.
+        blending: Its `keep_fraction` and `filter_model` say how.
 
     Raises:
         UserError: If the segmenter cannot be used, or nothing is left.
     """
-    judge = SegmentationRun.open(blending.judge) if blending.judge else None
-    # Of an unfinished judge there is no hash, and no answer either: asking for one says why.
-    judged_by = judge_hash(blending)
+    model = SegmentationRun.open(blending.filter_model) if blending.filter_model else None
+    # Of an unfinished filter model there is no hash, and no answer either: asking for one says why.
+    filtered_by = filter_model_hash(blending)
     known = _decided.setdefault(synthetic, {})
-    question = (store.content_hash, tuple(case.case for case in cases), blending.keep, blending.judge, judged_by)
+    question = (
+        store.content_hash,
+        tuple(case.case for case in cases),
+        blending.keep_fraction,
+        blending.filter_model,
+        filtered_by,
+    )
     if question not in known:
-        known[question] = _decide(synthetic, store, cases, judge, keep=blending.keep, judged_by=judged_by)
+        known[question] = _decide(synthetic, store, cases, model, keep=blending.keep_fraction, filtered_by=filtered_by)
     indices, record, rows = known[question]
     return synthetic.subset(indices), record, rows
 
 
-def judge_hash(blending: Blending) -> str | None:
-    """Return the hash over the weights of the U-Net that judges; None without one, or before it is trained."""
-    weights = SegmentationRun.open(blending.judge).weights("last") if blending.judge else None
+def filter_model_hash(blending: Blending) -> str | None:
+    """Return the hash over the weights of the filter model; None without one, or before it is trained."""
+    weights = SegmentationRun.open(blending.filter_model).weights("last") if blending.filter_model else None
     return sha256_file(weights) if weights and weights.is_file() else None
 
 
@@ -289,18 +295,18 @@ def _decide(
     synthetic: SyntheticSet,
     store: Store,
     cases: list[CaseRecord],
-    judge: SegmentationRun | None,
+    model: SegmentationRun | None,
     *,
     keep: float,
-    judged_by: str | None,
+    filtered_by: str | None,
 ) -> _Decided:
-    table = score_samples(synthetic, store, cases, judge)
+    table = score_samples(synthetic, store, cases, model)
     choice = choose(table, keep=keep)
     record = ChoiceRecord(
         kept=len(choice.indices),
         dropped=choice.summary(),
         hash=sha256_json([table.names[index] for index in choice.indices]),
-        judge=judged_by,
+        filter_model=filtered_by,
     )
     return choice.indices, record, _rows(table, choice)
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from synthmed.data.blend import batch_parts
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation
 
@@ -53,10 +54,10 @@ class Blending(BaseModel):
         sampling: "uniform" offers every slice as often as the store's plan says; "balanced" offers those of rare
             classes more often, by repeat factors over the training slices at hand (see `synthmed.data.selection`), the
             synthetic ones likewise.
-        keep: Share of a synthetic set that is kept after its samples were judged against the training patients; 1
-            judges none.
-        judge: Run folder of a U-Net trained on real slices of these training patients, whose agreement with the
-            samples' label maps is judged as well; "" judges without.
+        keep_fraction: Share of a synthetic set that stays after its samples were compared with the training patients;
+            1 compares none.
+        filter_model: Run folder of a U-Net trained on real slices of these training patients, whose agreement with the
+            samples' label maps counts as well; "" does without.
         psi: Truncation of slices that are drawn during the training.
     """
 
@@ -66,8 +67,8 @@ class Blending(BaseModel):
     pretrain: float = Field(0.0, ge=0, le=1)
     synthetic_weight: float = Field(1.0, gt=0)
     sampling: Literal["uniform", "balanced"] = "uniform"
-    keep: float = Field(1.0, gt=0, le=1)
-    judge: str = ""
+    keep_fraction: float = Field(1.0, gt=0, le=1, validation_alias=AliasChoices("keep_fraction", "keep"))
+    filter_model: str = Field("", validation_alias=AliasChoices("filter_model", "judge"))
     psi: float = Field(1.0, ge=0, le=1)
 
     def uses_synthetic(self, ratio: float) -> bool:
@@ -79,7 +80,7 @@ class Blending(BaseModel):
         return Blending(sampling=self.sampling)
 
 
-FLAGS = {"keep": "filter", "judge": "filter-with"}
+FLAGS = {"keep_fraction": "filter", "filter_model": "filter-with"}
 """Options whose flag has another name."""
 
 
@@ -94,28 +95,9 @@ def check_blending(values: dict[str, Any], *, begun: Blending | None = None) -> 
         UserError: If an option has a wrong value, or two do not go together.
     """
     blending = checked(Blending, values, begun=begun, flags=FLAGS)
-    if blending.judge and blending.keep == 1:
-        raise UserError("--filter-with says how to judge, but nothing is to be dropped: add --filter 0.5")
+    if blending.filter_model and blending.keep_fraction == 1:
+        raise UserError("--filter-with names a filter model, but nothing is to be dropped: add --filter 0.5")
     return blending
-
-
-def batch_parts(batch: int, ratio: float) -> tuple[int, int]:
-    """Return how many real and how many synthetic slices a batch holds: `ratio` synthetic ones for each real one.
-
-    A batch has whole slices, so the proportion is the nearest that it allows, with at least one of each kind unless
-    the ratio is 0 or infinite.
-
-    Raises:
-        UserError: If a batch of 1 would have to hold both.
-    """
-    if ratio == 0:
-        return batch, 0
-    if math.isinf(ratio):
-        return 0, batch
-    if batch < 2:
-        raise UserError("--batch 1 cannot hold real and synthetic slices: choose at least 2")
-    synthetic = min(max(round(batch * ratio / (1 + ratio)), 1), batch - 1)
-    return batch - synthetic, synthetic
 
 
 class Schedule:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from synthmed import __version__
 from synthmed.data.schema import Plan
@@ -30,7 +30,7 @@ class ChoiceRecord(BaseModel):
         kept: How many.
         dropped: How many were not, by kind of reason.
         hash: SHA-256 over the kept slices' cases and places in them.
-        judge: Hash over the weights of the segmenter that judged them; None without one.
+        filter_model: Hash over the weights of the filter model; None without one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +38,7 @@ class ChoiceRecord(BaseModel):
     kept: int
     dropped: dict[str, int]
     hash: str
-    judge: str | None = None
+    filter_model: str | None = Field(None, validation_alias=AliasChoices("filter_model", "judge"))
 
 
 class SyntheticRecord(BaseModel):
@@ -107,10 +107,10 @@ class RunRecord(BaseModel):
     def comparable(self) -> dict[str, Any]:
         """Return by name all that must agree for a training to be the same; folders may have been moved.
 
-        The judge of synthetic slices is known by its weights, in the record of their choice.
+        The filter model is known by its weights, in the record of their choice.
         """
         values = self.model_dump(exclude={"version": True, "store": True, "options": True, "synthetic": {"folder"}})
-        return values | self.options.model_dump(exclude={"blending": {"judge"}})
+        return values | self.options.model_dump(exclude={"blending": {"filter_model"}})
 
 
 class SegmentationRun:

@@ -343,7 +343,7 @@ def unseen_cases(run: SegmentationRun) -> int:
 
 @dataclass(frozen=True)
 class _Used:
-    """What a run is blended with, and keeps of it: its origin, and a row for each sample that was judged."""
+    """What a run is blended with, and keeps of it: its origin, and a row for each sample that was assessed."""
 
     source: SyntheticSet | GeneratedSlices | None = None
     record: SyntheticRecord | None = None
@@ -354,17 +354,17 @@ def _used_slices(
     store: Store, cases: list[CaseRecord], synthetic: SyntheticSet | GeneratedSlices | None, options: SegmentOptions
 ) -> _Used:
     if not options.uses_synthetic:
-        if options.blending.keep < 1:
+        if options.blending.keep_fraction < 1:
             raise UserError("--filter chooses among synthetic slices, and --ratio 0 uses none: give --ratio 0.5")
         return _Used()
     if synthetic is None:
         raise UserError(f"--ratio {options.ratio:g} needs synthetic slices: give --synthetic DIR or --generator RUN")
     check_fits(synthetic, store)
     record = synthetic_record(synthetic)
-    if options.blending.keep == 1:
+    if options.blending.keep_fraction == 1:
         return _Used(synthetic, record)
     if isinstance(synthetic, GeneratedSlices):
-        raise UserError("--filter judges a set that is there: give --synthetic DIR instead of --generator")
+        raise UserError("--filter assesses a set that is there: give --synthetic DIR instead of --generator")
     kept, choice, rows = choose_slices(synthetic, store, cases, options.blending)
     return _Used(kept, record.model_copy(update={"choice": choice}), rows)
 
@@ -450,42 +450,3 @@ def _begun(out: Path, record: RunRecord) -> SegmentationRun | None:
             f"{out} was begun with other settings ({', '.join(differing)}): resume with those, or choose another --out"
         )
     return run
-
-
-def judge_folder(run: Path) -> Path:
-    """Return where the judge of a run is kept: beside its folder, which holds one training alone."""
-    return run.with_name(f"{run.name}-judge")
-
-
-def with_judge(store: Store, run: Path, options: SegmentOptions, *, progress: Progress | None = None) -> SegmentOptions:
-    """Return the options with a judge: the same training on the same patients' real slices alone.
-
-    Args:
-        store: Real slices.
-        run: Folder of the training that the judge is for. A judge that is there already is not trained again.
-        options: Of that training.
-        progress: Told after each step.
-
-    Raises:
-        UserError: If the process was asked to stop.
-    """
-    alone = options.model_copy(
-        # Samples have no neighbouring slices, and whoever chooses samples must not be chosen by validation patients.
-        update={
-            "ratio": 0.0,
-            "blending": options.blending.without_synthetic(),
-            "context": 0,
-            "patience": None,
-            "keep": "last",
-        }
-    )
-    judge = train(store, judge_folder(run), alone, resume=True, progress=progress)
-    if not judge.finished:
-        raise UserError(f"stopped while the judge of --filter was trained; {judge.path} is saved: give the same again")
-    return judged_by(options, judge)
-
-
-def judged_by(options: SegmentOptions, judge: SegmentationRun) -> SegmentOptions:
-    """Return the options with a trained U-Net as the judge of synthetic slices."""
-    blending = options.blending.model_copy(update={"judge": str(judge.path)})
-    return options.model_copy(update={"blending": blending})

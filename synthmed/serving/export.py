@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from synthmed.errors import UserError
 from synthmed.files import atomic_file, atomic_folder, first_free_folder, write_json
+from synthmed.generation.audited import SAMPLES, audit_bundle
 from synthmed.generation.generator import INFO_FILE
+from synthmed.generation.info import record_audit
+from synthmed.progress import Progress, Say, silent, unheard
 from synthmed.serving.card import model_card
 
 if TYPE_CHECKING:
@@ -16,6 +19,60 @@ if TYPE_CHECKING:
 
 CARD_FILE = "MODEL_CARD.md"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def export(
+    run: Path | str,
+    to: Path | str = "saved_models",
+    *,
+    name: str | None = None,
+    audit_samples: int = SAMPLES,
+    allow_failed_audit: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Path:
+    """Export a run's generator as a SavedModel for serving, audited for copies of training slices first.
+
+    Args:
+        run: The run folder.
+        to: Folder of models; the generator becomes the next version of `to/name`.
+        name: Name of the model; the generator's own by default.
+        audit_samples: Samples of the audit, which is made unless one on as many is there.
+        allow_failed_audit: Whether a generator that copies its training slices is written all the same.
+        seed: Of the audit's samples.
+        progress: Called while the audit draws.
+        say: Called with lines that a user should read.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        UserError: If the run cannot be loaded, the name does not work in a server's paths, or the audit failed.
+
+    Example:
+        >>> sm.export("run", "models", name="phantom", audit_samples=8).name
+        '1'
+    """
+    from synthmed.generation.bundle import load_bundle
+
+    bundle, run, tell = load_bundle(run), Path(run), say or unheard
+    earlier = bundle.info.audit
+    # A handful of samples that evaluate happened to see says little.
+    if earlier is None or (earlier.passed is not False and earlier.samples < audit_samples):
+        found = audit_bundle(bundle, count=audit_samples, seed=seed, progress=progress or silent)
+        if found is not None:
+            record_audit(run, found)
+            bundle.info = bundle.info.model_copy(update={"audit": found.verdict})
+        elif earlier is None:
+            tell(
+                "warning: not audited for copies of training slices, since the store that the run was trained on is "
+                "not there any more, was changed, or lacks some of its patients; the card says so"
+            )
+    version = export_bundle(bundle, to=Path(to), name=name, allow_failed_audit=allow_failed_audit)
+    if bundle.info.audit is not None:
+        tell(f"memorisation audit: {bundle.info.audit.sentence}")
+    return version
 
 
 def export_bundle(

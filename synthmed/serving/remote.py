@@ -195,7 +195,7 @@ class GeneratorClient(RemoteGenerator):
         from synthmed.generation.generate import generate
 
         return generate(
-            self, out, count=count, unit=unit, fmt=fmt, psi=psi, seed=seed, batch=self.batch, progress=progress
+            self, out, n=count, unit=unit, format=fmt, psi=psi, seed=seed, batch=self.batch, progress=progress
         )
 
     def close(self) -> None:

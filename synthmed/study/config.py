@@ -93,13 +93,13 @@ class Recipe(Part):
     judge: bool = True
 
     def blending(self) -> Blending:
-        """Return what a U-Net training is told, but for the judge."""
+        """Return the blending of a U-Net training, but for the filter model."""
         return Blending(
             ratio_end=self.ratio_end,
             pretrain=self.pretrain,
             synthetic_weight=self.weight,
             sampling=self.sampling,
-            keep=self.filter,
+            keep_fraction=self.filter,
         )
 
 

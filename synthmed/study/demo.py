@@ -225,7 +225,7 @@ def _generate(run: Path, out: Path, options: DemoOptions, tell: Progress) -> Non
 
     if not out.exists():
         generator = load_generator(run)
-        generate(generator, out, count=options.generated, fmt="npz", seed=options.seed, progress=tell)
+        generate(generator, out, n=options.generated, format="npz", seed=options.seed, progress=tell)
 
 
 def _train_unet(path: Path, store: Store, synthetic: SyntheticSet | None, options: DemoOptions, tell: Progress) -> None:

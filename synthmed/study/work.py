@@ -18,7 +18,7 @@ from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import InvariantError, UserError, check_leak, present
 from synthmed.files import Busy, read_json, write_json
-from synthmed.progress import Progress, stage
+from synthmed.progress import Progress
 from synthmed.segmentation.run import CHECKPOINTS
 from synthmed.study.config import DataSet, Recipe, Scoring
 from synthmed.study.folder import DONE, FOLDERS, RUNNING, STUDY, TRIAL, Kind, StudyFolder, alone, publish
@@ -120,8 +120,8 @@ def _slices(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dic
     generate(
         load_generator(run),
         out,
-        count=count,
-        fmt="npz",
+        n=count,
+        format="npz",
         psi=identity["psi"],
         seed=identity["seed"],
         masks=masks,
@@ -141,7 +141,6 @@ def _judge(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
 
 
 def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict[str, Any]:
-    from synthmed.segmentation.auto_ratio import SEARCH_TRAININGS
     from synthmed.segmentation.store_scores import StoreScoring, kept_scores
 
     store = _open_store(folder, task)
@@ -151,18 +150,14 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
     judge = task.of("judge")
     blending = recipe.blending() if synthetic is not None else recipe.blending().without_synthetic()
     if judge is not None:
-        blending = blending.model_copy(update={"judge": str(folder.of("judge", judge) / CONTENT["judge"])})
+        blending = blending.model_copy(update={"filter_model": str(folder.of("judge", judge) / CONTENT["judge"])})
     options = {**identity["options"], "seed": identity["seed"], "blending": blending}
-    found: dict[str, Any] = {}
-    if recipe.ratio == "auto":
-        search = round(1000 * SEARCH_TRAININGS)
-        drawn = present(synthetic, "the configuration refuses a search without synthetic slices")
-        found = _search(store, out.parent / SEARCH, options, drawn, stage(report, 0, search, 1000))
-        options |= found["options"]
-        report = stage(report, search, 1000, 0)
-    else:
-        options["ratio"] = blended_ratio(store, recipe, len(synthetic)) if synthetic is not None else 0.0
-    made = _train(store, out, options, synthetic, report)
+    ratio: float | str = 0.0
+    if synthetic is not None:
+        ratio = "auto" if recipe.ratio == "auto" else blended_ratio(store, recipe, len(synthetic))
+    search = out.parent / SEARCH
+    made = _train(store, out, {**options, "ratio": ratio}, synthetic, report, search=search)
+    found = _found_ratio(search) if ratio == "auto" else {}
     start = time.monotonic()
     how = StoreScoring(
         scoring.split,
@@ -171,13 +166,14 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
         largest_component=scoring.largest_component,
         tolerance=scoring.tolerance,
     )
-    rows = kept_scores(made.pop("run"), store, how)
+    run = made.pop("run")
+    rows = kept_scores(run, store, how)
     made["scoring_seconds"] = round(time.monotonic() - start, 1)
     scores: dict[str, Any] = {"hash": task.digest, "slices": len(synthetic) if synthetic is not None else 0}
-    scores["ratio"] = options["ratio"]
+    scores["ratio"] = run.record.options.ratio
     if found:
         # Its short trainings have said what they know.
-        shutil.rmtree(out.parent / SEARCH, ignore_errors=True)
+        shutil.rmtree(search, ignore_errors=True)
         made["seconds"] = round(made["seconds"] + found["seconds"], 1)
         scores["search"] = found["search"]
     made["result"] = scores | {"scores": [row.model_dump() for row in rows], "status": "finished"}
@@ -187,11 +183,16 @@ def _trial(folder: StudyFolder, task: Task, out: Path, report: Progress) -> dict
 _MAKERS = {"store": _store, "generator": _generator, "slices": _slices, "judge": _judge, "trial": _trial}
 
 
-def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, report: Progress) -> dict[str, Any]:
-    from synthmed.segmentation.options import check_options
-    from synthmed.segmentation.train import train
+def _train(
+    store: Store, out: Path, values: dict[str, Any], synthetic: Any, report: Progress, *, search: Path | None = None
+) -> dict[str, Any]:
+    from synthmed.segmentation.auto_ratio import SearchStopped
+    from synthmed.segmentation.train_unet import train_unet
 
-    run = train(store, out, check_options(values), synthetic=synthetic, resume=True, progress=report)
+    try:
+        run = train_unet(store, synthetic=synthetic, out=out, resume=True, search=search, progress=report, **values)
+    except SearchStopped:
+        raise Stopped from None
     if not run.finished:
         raise Stopped
     record = run.record
@@ -201,25 +202,14 @@ def _train(store: Store, out: Path, values: dict[str, Any], synthetic: Any, repo
     return {"training_patients": list(record.training_patients), "seconds": _seconds(run), "run": run}
 
 
-def _search(store: Store, folder: Path, values: dict[str, Any], synthetic: Any, report: Progress) -> dict[str, Any]:
-    """Search the ratio of a trial: what options follow, the answer with its evidence, and how long it took."""
-    from synthmed.segmentation.auto_ratio import SearchStopped, choose_ratio, with_ratio
-    from synthmed.segmentation.options import DEFAULT_RATIO, check_options
+def _found_ratio(search: Path) -> dict[str, Any]:
+    """Return the answer of a trial's search with its evidence, and how long it took."""
+    from synthmed.segmentation.auto_ratio import RECORD
     from synthmed.segmentation.run import SegmentationRun
 
-    asked = check_options({**values, "ratio": DEFAULT_RATIO})
-    try:
-        choice = choose_ratio(store, folder, asked, synthetic, progress=report)
-    except SearchStopped:
-        raise Stopped from None
-    chosen = with_ratio(asked, choice.ratio)
-    seconds = sum(_seconds(SegmentationRun.open(path)) for path in folder.glob("ratio-*-seed-*"))
-    search = choice.model_dump(mode="json", exclude={"asked"})
-    return {
-        "options": {"ratio": chosen.ratio, "blending": chosen.blending},
-        "search": search,
-        "seconds": seconds,
-    }
+    seconds = sum(_seconds(SegmentationRun.open(path)) for path in search.glob("ratio-*-seed-*"))
+    answer = read_json(search / RECORD)
+    return {"search": {name: value for name, value in answer.items() if name != "asked"}, "seconds": seconds}
 
 
 def _seconds(run: Any) -> float:

@@ -90,13 +90,13 @@ def test_ratio_auto_is_recorded_in_the_run(folder, tmp_path, monkeypatch, capsys
         "--out",
         out,
     ]
-    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", partial(choose_ratio, ratios=(1.0,)))
+    monkeypatch.setattr("synthmed.segmentation.train_unet.choose_ratio", partial(choose_ratio, ratios=(1.0,)))
     code, printed, err = call(capsys, *words, *QUICK, "--auto-steps", "1")
     assert code == 0, err
     answer = json.loads((out / "ratio.json").read_text())
     assert answer["sentence"] in " ".join(printed.split()) and answer["steps"] == 1
     assert json.loads((out / "segmentation.json").read_text())["options"]["ratio"] == answer["ratio"]
-    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", None)
+    monkeypatch.setattr("synthmed.segmentation.train_unet.choose_ratio", None)
     assert call(capsys, *words, "--resume")[0] == 0
     code, _, err = call(capsys, *words)
     assert (code, "--resume" in err) == (2, True)
@@ -108,8 +108,8 @@ def test_an_answer_of_no_synthetic_slices_is_resumed_with_the_same_words(folder,
     write_set(tmp_path / "synthetic", "store")
     words = ["train", "--data", "store", "--synthetic", tmp_path / "synthetic", "--ratio", "auto"]
     words += ["--pretrain", "0.5", "--synthetic-weight", "0.5", "--filter", "0.5", "--out", tmp_path / "unet", *QUICK]
-    answer = SimpleNamespace(ratio=0.0, trials=[], sentence="do not augment")
-    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", lambda *_, **__: answer)
+    answer = SimpleNamespace(ratio=0.0, lines=lambda: ["do not augment"])
+    monkeypatch.setattr("synthmed.segmentation.train_unet.choose_ratio", lambda *_, **__: answer)
     code, _, err = call(capsys, *words)
     assert code == 0, err
     code, _, err = call(capsys, *words, "--resume")
@@ -132,13 +132,13 @@ def test_validation_patients_are_asked_unless_a_ratio_is_named(
     def answer(store, search, *_, **__):
         search.mkdir()
         (search / "ratio.json").write_text("{}")
-        return SimpleNamespace(ratio=0.25, trials=[], sentence="blend a few")
+        return SimpleNamespace(ratio=0.25, lines=lambda: ["blend a few"])
 
-    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", answer)
+    monkeypatch.setattr("synthmed.segmentation.train_unet.choose_ratio", answer)
     code, printed, err = call(capsys, *words)
     assert code == 0, err
     assert ("blend a few" in printed, "ratio 0.5, as too few validation patients" in printed) == (asked, not asked)
-    monkeypatch.setattr("synthmed.segmentation.auto_ratio.choose_ratio", None)
+    monkeypatch.setattr("synthmed.segmentation.train_unet.choose_ratio", None)
     assert call(capsys, *words, "--resume")[0] == 0
     assert json.loads((out / "segmentation.json").read_text())["options"]["ratio"] == ratio
 

@@ -120,8 +120,7 @@ def tries(folder):
 
     def unet(record):
         run = SimpleNamespace(finished=True, record=record, read_log=list)
-        stand_in("synthmed.segmentation.options", check_options=lambda values: None)
-        stand_in("synthmed.segmentation.train", train=lambda *_, **__: run)
+        stand_in("synthmed.segmentation.train_unet", train_unet=lambda *_, **__: run)
         return work._train(store, folder / "unet", {}, SimpleNamespace(training_hashes=own), None)
 
     yield "study: generator", generator

@@ -199,7 +199,7 @@ def test_merged_sets_are_accepted(painter, phantom, info_for, tmp_path):
         info = info_for(dataset)
         templates = [one.model_copy(update={"scale": (99.0,) * 3, "offset": (99.0,) * 3}) for one in info.templates]
         generator = painter(info.model_copy(update={"templates": templates}))
-        folder = generate(generator, tmp_path / "raw" / name, count=2)
+        folder = generate(generator, tmp_path / "raw" / name, n=2)
         merge(dataset, folder)
         folders.append(folder)
     assert verdicts(*folders) == dict.fromkeys(variants, "accepted")
@@ -221,9 +221,9 @@ def test_generated_sets_are_accepted(painter, phantom, info_for, tmp_path):
     info = info_for(read_dataset(phantom))
     templates = [one.model_copy(update={"dtype": "int16"}) for one in info.templates]
     folders = [
-        generate(painter(info), tmp_path / "Dataset001_Own", count=3),
-        generate(painter(info.model_copy(update={"templates": templates})), tmp_path / "Dataset002_Whole", count=3),
-        generate(painter(info), tmp_path / "Dataset003_Merged", count=3, merge_with=phantom),
+        generate(painter(info), tmp_path / "Dataset001_Own", n=3),
+        generate(painter(info.model_copy(update={"templates": templates})), tmp_path / "Dataset002_Whole", n=3),
+        generate(painter(info), tmp_path / "Dataset003_Merged", n=3, merge_with=phantom),
     ]
     assert set(verdicts(*folders).values()) == {"accepted"}
 

@@ -41,7 +41,7 @@ def test_the_table_beside_real_patients(store, tiny_bundle, painter, tmp_path, c
     """The documented command would fail, or compare slices of different patients."""
     info = tiny_bundle("base", conditional=True).info.model_copy(update={"classes": store.classes})
     generator = type(painter())(info)
-    folder = generate(generator, tmp_path / "set", count=2, unit="volume", fmt="npz")
+    folder = generate(generator, tmp_path / "set", n=2, unit="volume", format="npz")
     volumes = list(generated_volumes(SyntheticSet.open(folder)))
     slices = [template.slices for template in info.templates]
     assert len(volumes) == 2 and all(len(volume) in slices for volume in volumes)
@@ -49,6 +49,6 @@ def test_the_table_beside_real_patients(store, tiny_bundle, painter, tmp_path, c
     runpy.run_path(str(script))["main"]([str(store.path), str(folder)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 4 * (len(store.classes) - 1) and str(folder) in lines[-1]
-    generate(painter(), tmp_path / "slices", count=1, fmt="npz")
+    generate(painter(), tmp_path / "slices", n=1, format="npz")
     with pytest.raises(UserError, match="--unit volume"):
         list(generated_volumes(SyntheticSet.open(tmp_path / "slices")))

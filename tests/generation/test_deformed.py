@@ -41,7 +41,7 @@ def generator(store, tmp_path, monkeypatch):
 
 def test_masks_are_deformed_ones_of_training_slices(generator, store, tmp_path):
     """A set would repeat patients' masks as they are, or show none of them any more."""
-    generate(generator[0], tmp_path / "set", count=24, fmt="npz", masks="deformed", seed=1)
+    generate(generator[0], tmp_path / "set", n=24, format="npz", masks="deformed", seed=1)
     found = SyntheticSet.open(tmp_path / "set")
     own = {label.tobytes() for label in store.labels(np.arange(len(store))) if label.any()}
     labels = found.labels()
@@ -63,7 +63,7 @@ def test_a_mask_depends_on_its_seed_alone(generator):
 def test_required_classes_are_in_every_deformed_mask(generator, store, tmp_path):
     """Rare lesions could not be oversampled from real masks."""
     name = store.classes[-1]
-    generate(generator[0], tmp_path / "set", count=9, fmt="npz", masks="deformed", require=(name,))
+    generate(generator[0], tmp_path / "set", n=9, format="npz", masks="deformed", require=(name,))
     labels = SyntheticSet.open(tmp_path / "set").labels()
     assert (labels == len(store.classes) - 1).any(axis=(1, 2)).all()
 
@@ -73,17 +73,17 @@ def test_without_the_store_it_is_refused(generator, painter, tmp_path):
     ours, exported = generator
     for other in (exported, painter("cond")):
         with pytest.raises(UserError, match="no exported generator"):
-            generate(other, tmp_path / "set", count=1, masks="deformed")
+            generate(other, tmp_path / "set", n=1, masks="deformed")
     with pytest.raises(UserError, match="takes no --masks"):
-        generate(painter("base"), tmp_path / "set", count=1, masks="deformed")
+        generate(painter("base"), tmp_path / "set", n=1, masks="deformed")
     manifest = tmp_path / "store" / "manifest.json"
     hash_ = ours.run and Store.open(tmp_path / "store").content_hash
     manifest.write_text(manifest.read_text().replace(hash_, "0" * 64))
     with pytest.raises(UserError, match="not the store any more"):
-        generate(ours, tmp_path / "set", count=1, masks="deformed")
+        generate(ours, tmp_path / "set", n=1, masks="deformed")
     shutil.move(tmp_path / "store", tmp_path / "elsewhere")
     with pytest.raises(UserError, match="put it back"):
-        generate(ours, tmp_path / "set", count=1, masks="deformed")
+        generate(ours, tmp_path / "set", n=1, masks="deformed")
 
 
 def test_a_deformation_is_smooth_and_moderate():

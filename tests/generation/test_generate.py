@@ -15,13 +15,13 @@ from synthmed.generation.generate import default_folders, generate
 
 def test_items_depend_on_their_seed_alone(painter, tmp_path):
     """`generate --n 1000000` over many machines would not be the set that one machine draws."""
-    whole = SyntheticSet.open(generate(painter(), tmp_path / "whole", count=21, fmt="npz", seed=3))
-    few = SyntheticSet.open(generate(painter(), tmp_path / "few", count=5, fmt="npz", seed=3))
+    whole = SyntheticSet.open(generate(painter(), tmp_path / "whole", n=21, format="npz", seed=3))
+    few = SyntheticSet.open(generate(painter(), tmp_path / "few", n=5, format="npz", seed=3))
     assert few.cases == whole.cases[:5]
     assert np.array_equal(few.images(), whole.images()[:5])
     cases, images = [], []
     for part in (1, 2, 3):
-        folder = generate(painter(), tmp_path / f"part{part}", count=21, fmt="npz", seed=3, shard=Shard(part, 3))
+        folder = generate(painter(), tmp_path / f"part{part}", n=21, format="npz", seed=3, shard=Shard(part, 3))
         cases += SyntheticSet.open(folder).cases
         images.append(SyntheticSet.open(folder).images())
     assert cases == whole.cases
@@ -33,7 +33,7 @@ def test_items_depend_on_their_seed_alone(painter, tmp_path):
 def test_reading_back_gives_what_was_drawn(painter, tmp_path, fmt, variant):
     """A segmentation network would be trained on other images or labels than the generator drew."""
     generator = painter(variant)
-    found = SyntheticSet.open(generate(generator, tmp_path / "set", count=3, fmt=fmt, seed=5))
+    found = SyntheticSet.open(generate(generator, tmp_path / "set", n=3, format=fmt, seed=5))
     drawn = generator.sample_seeds(np.array([5 * 10**9 + item for item in range(3)]), 1.0)
     assert np.array_equal(found.labels(), drawn.labels) and found.labels().dtype == np.uint8
     assert found.classes == ("background", "anterior", "posterior")
@@ -50,7 +50,7 @@ def test_reading_back_gives_what_was_drawn(painter, tmp_path, fmt, variant):
 def test_nnunet_files_agree_in_geometry_and_units(painter, tmp_path):
     """A set would load with labels beside the anatomy, or with intensities that no scanner gives."""
     generator = painter()
-    folder = generate(generator, tmp_path / "set", count=4, fmt="nnunet", seed=1)
+    folder = generate(generator, tmp_path / "set", n=4, format="nnunet", seed=1)
     drawn = generator.sample_seeds(np.array([10**9 + item for item in range(4)]), 1.0)
     for item, label_path in enumerate(sorted((folder / "labelsTr").iterdir())):
         case = label_path.name.removesuffix(".nii.gz")
@@ -77,7 +77,7 @@ def test_nnunet_files_agree_in_geometry_and_units(painter, tmp_path):
 
 def test_set_says_that_it_is_synthetic(painter, tmp_path):
     """Nobody could tell later which data were synthetic, from which model and seed."""
-    folder = generate(painter(), tmp_path / "set", count=2, seed=7, psi=0.5)
+    folder = generate(painter(), tmp_path / "set", n=2, seed=7, psi=0.5)
     sidecar = json.loads((folder / "sidecars" / "SYN_7000000001.json").read_text())
     assert sidecar["synthetic"] is True and sidecar["model_hash"] == "cc" * 32
     assert (sidecar["seed"], sidecar["psi"], sidecar["mask_source"]) == (7000000001, 0.5, "generated")
@@ -99,7 +99,7 @@ def test_given_masks_are_used_in_order(painter, tmp_path):
     np.savez(tmp_path / "maps" / "a.npz", label=maps[0])
     nibabel.save(nibabel.Nifti1Image(maps[1][..., None], np.eye(4)), tmp_path / "maps" / "b.nii.gz")
     nibabel.save(nibabel.Nifti1Image(maps[2][None], np.eye(4)), tmp_path / "maps" / "c.nii.gz")
-    folder = generate(painter("cond"), tmp_path / "set", count=7, fmt="npz", masks=tmp_path / "maps")
+    folder = generate(painter("cond"), tmp_path / "set", n=7, format="npz", masks=tmp_path / "maps")
     found = SyntheticSet.open(folder)
     assert np.array_equal(found.labels(), maps[[0, 1, 2, 0, 1, 2, 0]])
     assert found.sidecars[0]["mask_source"].startswith("given:") and "a.npz" not in str(found.sidecars[0])
@@ -108,8 +108,8 @@ def test_given_masks_are_used_in_order(painter, tmp_path):
 @pytest.mark.parametrize("fmt", ["nnunet", "png", "npz"])
 def test_the_label_maps_of_a_generated_set_stand_as_they_were_drawn(painter, tmp_path, fmt):
     """Mirrored or turned on its side, a label map is not what the generator was taught, and images would not fit it."""
-    first = generate(painter("cond"), tmp_path / "first", count=4, fmt=fmt)
-    again = generate(painter("cond"), tmp_path / "again", count=4, fmt="npz", masks=first, seed=1)
+    first = generate(painter("cond"), tmp_path / "first", n=4, format=fmt)
+    again = generate(painter("cond"), tmp_path / "again", n=4, format="npz", masks=first, seed=1)
     assert np.array_equal(SyntheticSet.open(again).labels(), SyntheticSet.open(first).labels())
 
 
@@ -144,25 +144,25 @@ def test_masks_that_do_not_fit_are_told(painter, tmp_path, spoil, message):
     (tmp_path / "maps").mkdir()
     spoil(tmp_path / "maps")
     with pytest.raises(UserError, match=message):
-        generate(painter("cond"), tmp_path / "set", count=2, masks=tmp_path / "maps")
+        generate(painter("cond"), tmp_path / "set", n=2, masks=tmp_path / "maps")
     assert not (tmp_path / "set").exists()
 
 
 def test_masks_for_a_generator_that_takes_none_are_told(painter, tmp_path):
     """The masks would be ignored without a word."""
     with pytest.raises(UserError, match="takes no --masks"):
-        generate(painter("base"), tmp_path / "set", count=2, masks=tmp_path)
+        generate(painter("base"), tmp_path / "set", n=2, masks=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 0}, "--n"),
-        ({"count": 1, "psi": 1.5}, "--psi"),
-        ({"count": 1, "psi": float("nan")}, "--psi"),
-        ({"count": 1, "fmt": "dicom"}, "--format"),
-        ({"count": 1, "batch": 0}, "--batch"),
-        ({"count": 10**9 + 1}, "one seed names"),
+        ({"n": 0}, "--n"),
+        ({"n": 1, "psi": 1.5}, "--psi"),
+        ({"n": 1, "psi": float("nan")}, "--psi"),
+        ({"n": 1, "format": "dicom"}, "--format"),
+        ({"n": 1, "batch": 0}, "--batch"),
+        ({"n": 10**9 + 1}, "one seed names"),
     ],
 )
 def test_impossible_requests_are_told(painter, tmp_path, options, message):
@@ -182,7 +182,7 @@ def test_nothing_is_left_behind_by_a_failure(painter, tmp_path):
             return super()._draw(**inputs)
 
     with pytest.raises(RuntimeError):
-        generate(Failing(painter().info), tmp_path / "deep" / "set", count=100)
+        generate(Failing(painter().info), tmp_path / "deep" / "set", n=100)
     assert not any(tmp_path.iterdir())
 
 
@@ -196,7 +196,7 @@ def test_not_finite_images_are_refused(painter, tmp_path):
             return drawn
 
     with pytest.raises(UserError, match="not finite"):
-        generate(Nan(painter().info), tmp_path / "set", count=2)
+        generate(Nan(painter().info), tmp_path / "set", n=2)
 
 
 def test_an_existing_set_is_never_overwritten(painter, tmp_path, monkeypatch):
@@ -205,6 +205,6 @@ def test_an_existing_set_is_never_overwritten(painter, tmp_path, monkeypatch):
     for name in ("generated", "generated-2"):
         with first_free_folder(default_folders()) as target:
             assert str(target) == name
-            generate(painter(), target, count=1, fmt="npz")
+            generate(painter(), target, n=1, format="npz")
     with pytest.raises(UserError, match="exists already"):
-        generate(painter(), tmp_path / "generated", count=1)
+        generate(painter(), tmp_path / "generated", n=1)

@@ -48,7 +48,7 @@ def test_real_cases_stay_what_they_are(painter, tmp_path, layout):
     """The merged set would teach nnU-Net from altered real images or labels."""
     labels = {"background": 0, "anterior": 1, "posterior": 4 if layout == "msd" else 2}
     real = real_set(tmp_path / "real", labels=labels, layout=layout)
-    merged = read_dataset(generate(painter(), tmp_path / "set", count=3, merge_with=real))
+    merged = read_dataset(generate(painter(), tmp_path / "set", n=3, merge_with=real))
     before = {case.case: load_case(case) for case in read_dataset(real).cases}
     after = {case.case: load_case(case) for case in merged.cases}
     assert len(after) == 9 and sum(case.startswith("SYN_") for case in after) == 3
@@ -62,7 +62,7 @@ def test_real_cases_stay_what_they_are(painter, tmp_path, layout):
 
 def test_no_fold_validates_on_a_synthetic_case(painter, tmp_path):
     """Scores would be told on images that no patient ever had."""
-    folder = generate(painter(), tmp_path / "set", count=4, merge_with=real_set(tmp_path / "real"))
+    folder = generate(painter(), tmp_path / "set", n=4, merge_with=real_set(tmp_path / "real"))
     folds = json.loads((folder / "splits_final.json").read_text())
     synthetic = {path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").glob("SYN_*")}
     assert len(folds) == 5 and len(synthetic) == 4
@@ -76,9 +76,9 @@ def test_a_set_of_other_classes_is_refused(painter, tmp_path):
     """Class 1 would mean one organ in real and another in synthetic cases."""
     real = real_set(tmp_path / "real", labels={"background": 0, "posterior": 1, "anterior": 2})
     with pytest.raises(UserError, match="classes"):
-        generate(painter(), tmp_path / "set", count=4, merge_with=real)
+        generate(painter(), tmp_path / "set", n=4, merge_with=real)
     with pytest.raises(UserError, match="nnU-Net"):
-        generate(painter(), tmp_path / "set", count=4, merge_with=real, fmt="npz")
+        generate(painter(), tmp_path / "set", n=4, merge_with=real, format="npz")
     assert not (tmp_path / "set").exists()
 
 
@@ -125,5 +125,5 @@ def test_a_set_with_a_problem_is_refused_before_anything_is_drawn(painter, tmp_p
     (real / "labelsTr" / "patient3.nii.gz").unlink()
     generator = painter()
     with pytest.raises(UserError, match="image without its label"):
-        generate(generator, tmp_path / "set", count=4, merge_with=real)
+        generate(generator, tmp_path / "set", n=4, merge_with=real)
     assert generator.calls == 0 and not (tmp_path / "set").exists()

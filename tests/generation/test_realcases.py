@@ -1,6 +1,7 @@
 """Real cases of every format in nnU-Net's layout: geometry, types, and no word of a header."""
 
 import gzip
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,8 +109,9 @@ def test_the_name_that_gzip_keeps_does_not_travel(written, tmp_path):
     for source in (image, label):
         plain = gzip.compress(gzip.decompress(source.path.read_bytes()), mtime=1_500_000_000)
         # RFC 1952: extra field, name, comment and a checksum of the header, in this order.
-        kept = b"\x08\0AB\x04\0DOE0" + b"DOE^JANE.nii\0" + b"DOE comments\0" + b"\1\2"
-        source.path.write_bytes(plain[:3] + bytes([2 | 4 | 8 | 16]) + plain[4:10] + kept + plain[10:])
+        kept = b"\x08\0AB\x04\0DOE0" + b"DOE^JANE.nii\0" + b"DOE comments\0"
+        header = plain[:3] + bytes([2 | 4 | 8 | 16]) + plain[4:10] + kept
+        source.path.write_bytes(header + (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little") + plain[10:])
         assert nibabel.load(source.path).shape == SHAPE
     out = written(CaseFiles("a", "a", (image,), label))
     for path, source in ((out / "imagesTr" / "a_0000.nii.gz", image), (out / "labelsTr" / "a.nii.gz", label)):

@@ -37,12 +37,12 @@ def _rare(painter, tiny_info, *, share=0.25, conditioning=()):
 def test_every_case_shows_what_is_required(painter, tiny_info, tmp_path):
     """A user would train a lesion detector on a set with few lesions, or could not draw the same set elsewhere."""
     generator = _rare(painter, tiny_info)
-    whole = generate(generator, tmp_path / "whole", count=21, fmt="npz", seed=3, require=("posterior",))
+    whole = generate(generator, tmp_path / "whole", n=21, format="npz", seed=3, require=("posterior",))
     found = SyntheticSet.open(whole)
     assert ((found.labels() == 2).any(axis=(1, 2))).all()
     cases, images = [], []
     for part in (1, 2, 3):
-        options = {"count": 21, "fmt": "npz", "seed": 3, "require": ("2",), "shard": Shard(part, 3)}
+        options = {"n": 21, "format": "npz", "seed": 3, "require": ("2",), "shard": Shard(part, 3)}
         parts = SyntheticSet.open(generate(generator, tmp_path / f"part{part}", **options))
         cases += parts.cases
         images.append(parts.images())
@@ -62,7 +62,7 @@ def test_every_case_shows_what_is_required(painter, tiny_info, tmp_path):
 def test_a_told_generator_is_asked_for_such_slices_alone(painter, tiny_info, tmp_path):
     """A generator that knows the classes would be asked for anything, and most of its work thrown away."""
     generator = _rare(painter, tiny_info, share=0.5, conditioning=("position", "shown"))
-    generate(generator, tmp_path / "set", count=9, fmt="npz", require=("posterior", "anterior"))
+    generate(generator, tmp_path / "set", n=9, format="npz", require=("posterior", "anterior"))
     assert all((shown == 1).all() for shown in generator.asked)
     sidecar = SyntheticSet.open(tmp_path / "set").sidecars[0]
     assert sidecar["conditioning"] == {"position": 0.625, "shown": ["anterior", "posterior"]}
@@ -76,7 +76,7 @@ def test_what_never_shows_is_conditional(painter, tiny_info, tmp_path, monkeypat
             generate(
                 _rare(painter, tiny_info, share=0.0, conditioning=told),
                 tmp_path / "set",
-                count=3,
+                n=3,
                 require=("posterior",),
             )
         assert not any(tmp_path.iterdir())
@@ -95,7 +95,7 @@ def test_classes_that_no_training_slice_has_together_are_told(painter, tiny_info
     apart = AttributeTable(steps=4, positions=(0, 1), shown=((1,), (2,)), counts=(1, 1))
     generator.info = generator.info.model_copy(update={"attributes": apart})
     with pytest.raises(UserError, match="no training slice"):
-        generate(generator, tmp_path / "set", count=3, require=("1", "2"))
+        generate(generator, tmp_path / "set", n=3, require=("1", "2"))
 
 
 def test_tries_never_share_a_seed_with_an_item():

@@ -30,7 +30,7 @@ def sweeping(painter, tiny_bundle):
 @pytest.mark.parametrize("fmt", ["nnunet", "npz"])
 def test_a_volume_has_the_slices_and_the_place_of_a_case(sweeping, tmp_path, fmt):
     """A 3D network would be trained on patients of wrong length, in wrong order, or beside their labels."""
-    folder = generate(sweeping, tmp_path / "set", count=5, unit="volume", fmt=fmt, seed=2)
+    folder = generate(sweeping, tmp_path / "set", n=5, unit="volume", format=fmt, seed=2)
     found = SyntheticSet.open(folder)
     cases = sorted(set(found.cases))
     assert len(cases) == 5 and len(found) == sum(found.cases.count(case) for case in cases)
@@ -60,7 +60,7 @@ def test_a_volume_has_the_slices_and_the_place_of_a_case(sweeping, tmp_path, fmt
 
 def test_patients_depend_on_their_seed_alone(sweeping, tmp_path):
     """Shards on several machines would not be the set of one machine."""
-    options = {"count": 5, "unit": "volume", "fmt": "npz", "seed": 2}
+    options = {"n": 5, "unit": "volume", "format": "npz", "seed": 2}
     whole = SyntheticSet.open(generate(sweeping, tmp_path / "whole", **options))
     parts = [
         SyntheticSet.open(generate(sweeping, tmp_path / f"part{part}", shard=Shard(part, 2), **options))
@@ -85,7 +85,7 @@ def test_required_classes_are_somewhere_in_each_volume(sweeping, tmp_path):
     """Rare lesions could not be oversampled in volumes."""
     assert any(conditioning_along(seed, 3, sweeping.info)["shown"][:, 1].max() == 0 for seed in range(5))
     found = SyntheticSet.open(
-        generate(sweeping, tmp_path / "set", count=5, unit="volume", fmt="npz", require=("posterior",))
+        generate(sweeping, tmp_path / "set", n=5, unit="volume", format="npz", require=("posterior",))
     )
     labels = found.labels()
     for case in set(found.cases):
@@ -95,11 +95,11 @@ def test_required_classes_are_somewhere_in_each_volume(sweeping, tmp_path):
 
 def test_what_cannot_be_a_volume_is_conditional(painter, sweeping, tmp_path):
     """Slices that do not belong together would be stacked and taken for a patient."""
-    volume = {"count": 1, "unit": "volume"}
+    volume = {"n": 1, "unit": "volume"}
     with pytest.raises(UserError, match="position=true"):
         generate(painter(), tmp_path / "set", **volume)
     with pytest.raises(UserError, match="png"):
-        generate(sweeping, tmp_path / "set", fmt="png", **volume)
+        generate(sweeping, tmp_path / "set", format="png", **volume)
     with pytest.raises(UserError, match="--masks"):
         generate(sweeping, tmp_path / "set", masks=tmp_path, **volume)
     old = [template.model_copy(update={"slices": None}) for template in sweeping.info.templates]
@@ -112,7 +112,7 @@ def test_what_cannot_be_a_volume_is_conditional(painter, sweeping, tmp_path):
 def test_a_network_draws_a_patient_from_one_code(tiny_bundle, tmp_path, eager):
     """The slices of a patient would come from several codes, or all be the same."""
     generator = RunGenerator(tiny_bundle("cond", conditional=True), batch=4)
-    found = SyntheticSet.open(generate(generator, tmp_path / "set", count=1, unit="volume", fmt="npz", seed=4))
+    found = SyntheticSet.open(generate(generator, tmp_path / "set", n=1, unit="volume", format="npz", seed=4))
     seeds = np.full(len(found), 4 * 10**9)
     drawn = generator.sample_seeds(seeds, 1.0, None, conditioning_along(int(seeds[0]), len(found), generator.info))
     assert np.array_equal(drawn.labels, found.labels())

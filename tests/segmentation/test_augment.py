@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from synthmed.data.schema import IGNORE
-from synthmed.segmentation import recolour, warp
+from synthmed.segmentation import augment as augmentation
 from synthmed.segmentation.augment import AIR, Augmentation, Draws, augment
 
 STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0, geometry=1)
@@ -138,7 +138,7 @@ def _interpolated(plane, where, *, order, outside):
 def test_elastic_fields_are_smooth_as_large_as_asked_and_do_not_fold():
     """A user would train on torn anatomy, or on none that is deformed."""
     draws = Draws(0, tf.constant(0, tf.int64))
-    fields = np.asarray(warp._displacement(200, (40, 64), draws, Augmentation(displacement=0.03)))
+    fields = np.asarray(augmentation._displacement(200, (40, 64), draws, Augmentation(displacement=0.03)))
     rows, columns = fields[..., 0] / 40, fields[..., 1] / 64
     # The standard deviation of a field is itself evenly spread from 0 to the largest.
     for part in (rows, columns):
@@ -153,24 +153,24 @@ def test_softening_matches_scipy_and_leaves_the_level(name):
     """A user's network would be made robust to something else than blur and coarse pixels."""
     image = np.random.default_rng(0).uniform(-1, 1, (24, 32))
     if name == "blur":
-        rows, columns = (np.asarray(recolour._blurring(side, tf.constant([[1.3]])))[0] for side in image.shape)
+        rows, columns = (np.asarray(augmentation._blurring(side, tf.constant([[1.3]])))[0] for side in image.shape)
         # Within the slice; at its border SciPy has no mode that leaves out what is not there.
         wanted = ndimage.gaussian_filter(image, 1.3, truncate=8)[8:-8, 8:-8]
         np.testing.assert_allclose((rows @ image @ columns.T)[8:-8, 8:-8], wanted, atol=1e-4)
     else:
-        rows, columns = (np.asarray(recolour._coarsening(side, tf.constant([[2.0]])))[0] for side in image.shape)
+        rows, columns = (np.asarray(augmentation._coarsening(side, tf.constant([[2.0]])))[0] for side in image.shape)
         coarse = image[1::2, 1::2]
         wanted = ndimage.zoom(coarse, 2, order=1, mode="nearest", grid_mode=True)
         np.testing.assert_allclose(rows @ image @ columns.T, wanted, atol=1e-5)
     np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(recolour._coarsening(24, tf.constant([[1.0]])))[0], np.eye(24), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(augmentation._coarsening(24, tf.constant([[1.0]])))[0], np.eye(24), atol=1e-6)
 
 
 def test_gamma_of_inverted_intensities_is_the_mirror_of_gamma():
     """A user would not get the second kind of gamma that nnU-Net trains with."""
     planes = np.linspace(-1, 1, 9, dtype=np.float32)[None]
     gamma = tf.constant([[1.5]])
-    plain = np.asarray(recolour._with_gamma(tf.constant(planes), gamma, tf.constant([[1.0]])))
-    inverted = np.asarray(recolour._with_gamma(tf.constant(-planes), gamma, tf.constant([[-1.0]])))
+    plain = np.asarray(augmentation._with_gamma(tf.constant(planes), gamma, tf.constant([[1.0]])))
+    inverted = np.asarray(augmentation._with_gamma(tf.constant(-planes), gamma, tf.constant([[-1.0]])))
     np.testing.assert_allclose(plain, 2 * ((planes + 1) / 2) ** 1.5 - 1, atol=1e-6)
     np.testing.assert_allclose(inverted, -plain, atol=1e-6)

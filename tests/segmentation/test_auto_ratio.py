@@ -131,7 +131,7 @@ def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, t
     )
     assert {"ratio-0-seed-0", "ratio-1-seed-0"} <= {path.name for path in search_folder(run).iterdir()}
     assert choice.ratio in (0.0, 1.0)
-    assert reports[0][:2] == (1, 4)
+    assert next(report for report in reports if report[0])[:2] == (1, 4)
     (search_folder(run) / "ratio.json").unlink()
     monkeypatch.setattr(store_scores, "score_store", None)
     assert choose_ratio(watched, search_folder(run), TINY, synthetic, steps=1, ratios=(1.0,)) == choice

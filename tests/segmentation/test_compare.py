@@ -7,8 +7,9 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError
-from synthmed.segmentation import choice, store_scores
 from synthmed.segmentation import compare as comparing
+from synthmed.segmentation import filter as filtering
+from synthmed.segmentation import store_scores
 from synthmed.segmentation.auto_ratio import with_ratio
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.compare import CompareOptions, check_compare_options, compare, write_splits
@@ -126,9 +127,9 @@ def test_copies_are_as_many_as_slices_are_kept(store, write_synthetic, tmp_path,
 
     monkeypatch.setattr(comparing, "train", train)
     monkeypatch.setattr(comparing, "kept_scores", lambda *_, **__: rows([0.5, 0.6]))
-    monkeypatch.setattr(choice, "_decide", decide)
+    monkeypatch.setattr(filtering, "_decide", decide)
     options = CompareOptions(arms=("duplicated",), train_patients=2, seeds=1, judged=False)
-    training = TINY.model_copy(update={"blending": Blending(keep=0.8)})
+    training = TINY.model_copy(update={"blending": Blending(keep_fraction=0.8)})
     compare(store, tmp_path / "out", options, training, synthetic=[SyntheticSet.open(write_synthetic())])
     assert used == {"real-0": 0, "duplicated-0": 1}
 
@@ -244,7 +245,9 @@ def test_the_sentence_follows_the_interval(low, high, over, words):
 
 def test_what_is_for_blending_reaches_no_arm_without_synthetic_slices(store):
     """A user's control would be pre-trained on synthetic slices, or its copies be filtered."""
-    blending = Blending(ratio_end=0.0, pretrain=0.5, keep=0.5, judge="unet", sampling="balanced", synthetic_weight=0.3)
+    blending = Blending(
+        ratio_end=0.0, pretrain=0.5, keep_fraction=0.5, filter_model="unet", sampling="balanced", synthetic_weight=0.3
+    )
     training = TINY.model_copy(update={"blending": blending})
     arms, _ = plan_arms(ARMS, store, patients=2, ratio=1.0)
     found = {arm.name: arm_options(arm, training, seed=4) for arm in arms}
@@ -253,6 +256,6 @@ def test_what_is_for_blending_reaches_no_arm_without_synthetic_slices(store):
     for name in ("real", "oracle"):
         assert not found[name].uses_synthetic and found[name].blending == Blending(sampling="balanced")
     assert found["blended"].blending == blending
-    assert found["duplicated"].blending == blending.model_copy(update={"keep": 1.0, "judge": ""})
+    assert found["duplicated"].blending == blending.model_copy(update={"keep_fraction": 1.0, "filter_model": ""})
     assert (found["synthetic"].blending.pretrain, found["synthetic"].blending.ratio_end) == (0.0, None)
     assert not with_ratio(training, 0.0).uses_synthetic and with_ratio(training, 2.0).blending == blending

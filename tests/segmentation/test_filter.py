@@ -137,13 +137,17 @@ def test_a_training_on_chosen_slices_records_them(store, tmp_path, write_synthet
     for place, (image, label) in enumerate(zip(brighter, store.labels(numbers), strict=True)):
         np.savez(folder / f"case_{place}.npz", image=image, label=label)
     options = check_options(
-        {**TINY, "ratio": 1.0, "blending": Blending(keep=0.5, judge=str(judge.path), sampling="balanced")}
+        {
+            **TINY,
+            "ratio": 1.0,
+            "blending": Blending(keep_fraction=0.5, filter_model=str(judge.path), sampling="balanced"),
+        }
     )
     run = train(store, tmp_path / "run", options, synthetic=SyntheticSet.open(folder))
     choice = SegmentationRun.open(run.path).record.synthetic.choice
     assert 1 <= choice.kept <= 3
     assert choice.kept + sum(choice.dropped.values()) == 6
-    assert choice.judge
+    assert choice.filter_model
     with open(run.path / "chosen.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["slice"] for row in rows] == [f"case_{number}/0" for number in range(6)]
@@ -173,16 +177,16 @@ def test_the_same_question_about_a_set_is_answered_once(store, write_synthetic, 
     monkeypatch.setattr(choosing, "score_samples", score)
     synthetic = SyntheticSet.open(write_synthetic(count=4))
     cases = store.cases("train")
-    answers = [choose_slices(synthetic, store, cases, Blending(keep=0.5)) for _ in range(2)]
+    answers = [choose_slices(synthetic, store, cases, Blending(keep_fraction=0.5)) for _ in range(2)]
     assert asked == [4] and answers[0][1:] == answers[1][1:]
     assert answers[0][0].cases == answers[1][0].cases == ["case_0", "case_2"]
-    assert len(choose_slices(synthetic, store, cases, Blending(keep=0.25))[0]) == 1
-    choose_slices(synthetic, store, cases[:2], Blending(keep=0.5))
-    choose_slices(SyntheticSet.open(synthetic.folder), store, cases, Blending(keep=0.5))
+    assert len(choose_slices(synthetic, store, cases, Blending(keep_fraction=0.25))[0]) == 1
+    choose_slices(synthetic, store, cases[:2], Blending(keep_fraction=0.5))
+    choose_slices(SyntheticSet.open(synthetic.folder), store, cases, Blending(keep_fraction=0.5))
     assert asked == [4, 4, 2, 4]
 
 
 def test_a_filter_without_synthetic_slices_is_refused(store, tmp_path):
     """A user would believe that a filter was at work."""
     with pytest.raises(UserError, match="--ratio 0 uses none"):
-        train(store, tmp_path / "run", check_options({**TINY, "blending": Blending(keep=0.5)}))
+        train(store, tmp_path / "run", check_options({**TINY, "blending": Blending(keep_fraction=0.5)}))

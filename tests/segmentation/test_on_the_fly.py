@@ -165,7 +165,7 @@ def test_synthetic_alone_and_filter_of_drawn_slices(store, tmp_path):
     """A user would get a filter that does nothing, or real slices where none were asked for."""
     source = GeneratedSlices(Painter(store), Path("painter"))
     with pytest.raises(UserError, match="--generator"):
-        options = check_options({"ratio": 1.0, "blending": Blending(keep=0.5)})
+        options = check_options({"ratio": 1.0, "blending": Blending(keep_fraction=0.5)})
         train(store, tmp_path / "run", options, synthetic=source)
     stream = blended_batches(store, np.empty(0, int), source, batch=2, ratio=math.inf, seed=0, augmentation=STILL)
     assert next(iter(stream))["synthetic"].numpy().all()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthmed.data.blend import batch_parts
 from synthmed.errors import UserError
-from synthmed.segmentation.options import Blending, Schedule, batch_parts, check_blending, check_options
+from synthmed.segmentation.options import Blending, Schedule, check_blending, check_options
 
 
 @given(batch=st.integers(2, 200), ratio=st.floats(0, 50))
@@ -74,9 +75,9 @@ def test_whether_synthetic_slices_are_needed():
         ({"pretrain": 2}, "--pretrain 2"),
         ({"ratio_end": -1}, "--ratio-end -1"),
         ({"synthetic_weight": 0}, "--synthetic-weight 0"),
-        ({"keep": 0}, "--filter 0"),
+        ({"keep_fraction": 0}, "--filter 0"),
         ({"psi": 3}, "--psi 3"),
-        ({"judge": "run"}, "--filter-with"),
+        ({"filter_model": "run"}, "--filter-with"),
     ],
 )
 def test_options_out_of_range_are_refused_by_their_flag(values, flag):
@@ -87,5 +88,5 @@ def test_options_out_of_range_are_refused_by_their_flag(values, flag):
 
 def test_a_resumed_training_keeps_what_is_not_given_again():
     """A user would have to type every option a second time."""
-    begun = Blending(pretrain=0.5, keep=0.7)
-    assert check_blending({"pretrain": None, "keep": None}, begun=begun) == begun
+    begun = Blending(pretrain=0.5, keep_fraction=0.7)
+    assert check_blending({"pretrain": None, "keep_fraction": None}, begun=begun) == begun

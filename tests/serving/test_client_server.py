@@ -50,7 +50,7 @@ def files_of(folder):
 
 def test_query_writes_what_generate_writes(url, all_variants, tmp_path):
     """The same seed would mean other files, depending on where the generator runs and how it is asked."""
-    ours = generate(SavedModelGenerator(all_variants("cond")), tmp_path / "ours", count=10, seed=2, psi=0.9)
+    ours = generate(SavedModelGenerator(all_variants("cond")), tmp_path / "ours", n=10, seed=2, psi=0.9)
     arguments = ["--n", "10", "--url", url, "--model", "tiny-cond", "--seed", "2", "--psi", "0.9"]
     outcome = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path / "theirs")], catch_exceptions=False)
     assert outcome.exit_code == 0 and "query: 10/10 (100%)" in outcome.stderr

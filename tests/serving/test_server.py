@@ -54,9 +54,9 @@ def files_of(folder):
 def test_query_writes_what_generate_writes(server, models, tmp_path):
     """The same seed would mean other files, depending on where the generator runs."""
     generator = SavedModelGenerator(newest_version(models / "tiny-cond"))
-    ours = generate(generator, tmp_path / "ours", count=10, seed=2, psi=0.9)
+    ours = generate(generator, tmp_path / "ours", n=10, seed=2, psi=0.9)
     remote = RemoteGenerator(RestClient(server.rest_url, model="tiny-cond"))
-    theirs = generate(remote, tmp_path / "theirs", count=10, seed=2, psi=0.9)
+    theirs = generate(remote, tmp_path / "theirs", n=10, seed=2, psi=0.9)
     assert files_of(ours) == files_of(theirs)
 
 
