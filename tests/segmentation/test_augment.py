@@ -111,10 +111,10 @@ def test_elastic_deformation_is_the_interpolation_of_what_it_points_at(monkeypat
     labels = random.integers(0, 4, (count, height, width)).astype(np.uint8)
     labels[labels == 3] = IGNORE
     shifts = random.normal(0, 3, (count, height, width, 2)).astype(np.float32)
-    monkeypatch.setattr(warp, "_displacement", lambda *_: tf.constant(shifts))
+    monkeypatch.setattr(augmentation, "_displacement", lambda *_: tf.constant(shifts))
     matrix = np.array([[1.1, 0.2, -3.0], [-0.1, 0.9, 2.0]], np.float32)
     transforms = np.repeat(np.array([[*matrix.ravel(), 0, 0]], np.float32), count, axis=0)
-    monkeypatch.setattr(warp, "_transforms", lambda *_: tf.constant(transforms))
+    monkeypatch.setattr(augmentation, "_transforms", lambda *_: tf.constant(transforms))
     changed = run(STILL.model_copy(update={"elastic": 1.0}), images=images, labels=labels)
     for number in range(count):
         rows, columns = np.indices((height, width)) + np.moveaxis(shifts[number], -1, 0)

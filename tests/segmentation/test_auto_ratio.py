@@ -135,7 +135,7 @@ def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, t
     (search_folder(run) / "ratio.json").unlink()
     monkeypatch.setattr(store_scores, "score_store", None)
     assert choose_ratio(watched, search_folder(run), TINY, synthetic, steps=1, ratios=(1.0,)) == choice
-    keep_choice(run)
+    keep_choice(run, search_folder(run))
     assert json.loads((run / "ratio.json").read_text())["sentence"] == choice.sentence
     keep_choice(tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -128,7 +128,7 @@ def test_copies_are_as_many_as_slices_are_kept(store, write_synthetic, tmp_path,
     monkeypatch.setattr(comparing, "train", train)
     monkeypatch.setattr(comparing, "kept_scores", lambda *_, **__: rows([0.5, 0.6]))
     monkeypatch.setattr(filtering, "_decide", decide)
-    options = CompareOptions(arms=("duplicated",), train_patients=2, seeds=1, judged=False)
+    options = CompareOptions(arms=("duplicated",), train_patients=2, seeds=1, own_filter_model=False)
     training = TINY.model_copy(update={"blending": Blending(keep_fraction=0.8)})
     compare(store, tmp_path / "out", options, training, synthetic=[SyntheticSet.open(write_synthetic())])
     assert used == {"real-0": 0, "duplicated-0": 1}
