@@ -137,7 +137,7 @@ def test_a_search_is_made_of_short_trainings_that_are_kept(watched, synthetic, t
     assert choose_ratio(watched, search_folder(run), TINY, synthetic, steps=1, ratios=(1.0,)) == choice
     keep_choice(run, search_folder(run))
     assert json.loads((run / "ratio.json").read_text())["sentence"] == choice.sentence
-    keep_choice(tmp_path / "other")
+    keep_choice(tmp_path / "other", search_folder(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
 
