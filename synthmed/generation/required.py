@@ -158,7 +158,7 @@ def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
     They lie at 2**62 and above, where no item of any set has its seed.
     """
     from synthmed.layers.counter_random import bits
-    from synthmed.models.items import RETRY_STREAM
+    from synthmed.models.generators import RETRY_STREAM
 
     words = np.asarray(bits(np.array([seed], np.int64), stream=RETRY_STREAM, count=2 * stop)).astype(np.int64)
     pairs = words.reshape(-1, 2)[start:stop]
@@ -167,7 +167,7 @@ def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
 
 def told_rows(seeds: np.ndarray, table: AttributeTable, *, classes: int) -> Told:
     """Return a row of a table for each seed, as `Sampler.sample` takes it."""
-    from synthmed.models.items import item_attributes
+    from synthmed.models.generators import item_attributes
 
     drawn = item_attributes(seeds.astype(np.int64), table, classes=classes)
     return {name: np.asarray(value) for name, value in drawn.items()}

@@ -97,7 +97,7 @@ def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, 
         required: Classes whose numbers are scaled so that the patient shows them where most training patients do.
     """
     from synthmed.layers.counter_random import uniform
-    from synthmed.models.items import PRESENCE_STREAM
+    from synthmed.models.generators import PRESENCE_STREAM
 
     position = (np.arange(slices, dtype=np.float32) + 0.5) / slices
     shown = np.zeros((slices, len(info.classes) - 1), np.float32)
@@ -112,7 +112,7 @@ def told_along(seed: int, slices: int, info: "BundleInfo", required: tuple[int, 
 
 
 def _template_number(seed: int, info: "BundleInfo") -> int:
-    from synthmed.models.items import TEMPLATE_STREAM, item_number
+    from synthmed.models.generators import TEMPLATE_STREAM, item_number
 
     seeds = np.array([seed], np.int64)
     return int(np.asarray(item_number(seeds, stream=TEMPLATE_STREAM, below=len(info.templates)))[0])

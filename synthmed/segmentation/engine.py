@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 
 from synthmed.errors import present
-from synthmed.models.deep_supervision import DeepSupervision, supervised_levels
-from synthmed.models.unet import UNet
+from synthmed.models.unet import DeepSupervision, UNet, supervised_levels
 from synthmed.segmentation.losses import cross_entropy, deep_loss, soft_dice
 from synthmed.segmentation.options import SegmentOptions
 

@@ -18,8 +18,8 @@ from synthmed.segmentation.inference import SlicePredictor, validate
 from synthmed.segmentation.on_the_fly import GeneratedSlices
 from synthmed.segmentation.pictures import write_batch_picture
 from synthmed.segmentation.run import CHECKPOINTS, SegmentationRun
+from synthmed.stopping import stop_on_signal
 from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
-from synthmed.training.stopping import stop_on_signal
 
 KEPT_CHECKPOINTS = 2
 

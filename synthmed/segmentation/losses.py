@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from synthmed.data.schema import IGNORE
-from synthmed.models.deep_supervision import coarse_labels, level_weights
+from synthmed.models.unet import coarse_labels, level_weights
 
 SMOOTH = 1.0
 """Pixels added to both parts of the Dice ratio: a class absent from the batch and from the prediction costs nothing."""

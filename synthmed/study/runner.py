@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, Say, silent, unheard
+from synthmed.stopping import answering
 from synthmed.study.attempt import Outcome, begin, outcome_of
 from synthmed.study.config import Configuration
 from synthmed.study.folder import FAILED, STUDY, TRIAL, StudyFolder
@@ -19,7 +20,6 @@ from synthmed.study.journal import Journal, Summary
 from synthmed.study.process import in_process
 from synthmed.study.sources import open_sources
 from synthmed.study.tracking import Tracker
-from synthmed.training.stopping import answering
 
 if TYPE_CHECKING:
     from distributed import Client, Future
