@@ -31,7 +31,7 @@ from google.protobuf import json_format
 from serving import Server
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
-from synthmed.generation.savedmodel import shipped_models
+from synthmed.generation.generator import shipped_models
 from synthmed.serving.limits import Limits
 from synthmed.serving.tensors import to_tensor
 

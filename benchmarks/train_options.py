@@ -5,9 +5,9 @@
     python benchmarks/train_options.py STORE OUT --table
 
 A row is a command line; the figure is the sliced Wasserstein distance to the store's validation patients that training
-logs (`synthmed.training.distance`) every thousand images. Rows that are finished are not run again, so a stopped table
-goes on. Speeds are measured one row after the other (`--speed`, on a machine that does nothing else); with them the
-table compares rows at the images that equal minutes buy, whatever else ran beside the long runs.
+logs (`synthmed.evaluation.distances`) every thousand images. Rows that are finished are not run again, so a stopped
+table goes on. Speeds are measured one row after the other (`--speed`, on a machine that does nothing else); with them
+the table compares rows at the images that equal minutes buy, whatever else ran beside the long runs.
 """
 
 import json

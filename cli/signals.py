@@ -14,7 +14,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from synthmed.training.stopping import ending_signals
+from synthmed.stopping import ending_signals
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal is gone"}
 HOOKS = ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"))

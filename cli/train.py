@@ -153,7 +153,7 @@ def _phantom_store() -> "Store":
 
 
 def _print_plan(plan: "TrainingPlan", *, as_json: bool) -> None:
-    from synthmed.training.estimate import estimate
+    from synthmed.training.plan import estimate
     from synthmed.training.sharing import check_share, count_replicas
 
     replicas = count_replicas(plan.options.strategy)

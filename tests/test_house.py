@@ -17,7 +17,7 @@ FLOORS = {
     "training": 2,
     "generation": 3,
     "segmentation": 3,
-    "evaluation": 3,
+    "evaluation": 1,
     "serving": 3,
     "study": 4,
     "reporting": 4,

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from synthmed.evaluation.distances import blocks
+from synthmed.evaluation.distances import PATCH, blocks, laplacian_pyramid
 from synthmed.evaluation.resampling import Units, interval, weights_with_original
 from synthmed.evaluation.result import Estimate
-from synthmed.training.distance import PATCH, laplacian_pyramid
 
 PATCHES_A_SLICE = 16
 DIRECTIONS = 64

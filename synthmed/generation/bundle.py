@@ -9,18 +9,17 @@ from keras import ops
 from synthmed.errors import UserError
 from synthmed.evaluation.result import read_evaluation_summary
 from synthmed.generation.info import EVALUATION_FILE, GeneratorInfo, read_verdict
-from synthmed.models.attributes import shown_classes
-from synthmed.models.generators import SliceGenerator
-from synthmed.models.items import (
+from synthmed.models.generators import (
     TEMPLATE_STREAM,
+    SliceGenerator,
     draw_items,
     item_attributes,
     item_latents,
     item_noise,
     item_number,
+    shown_classes,
 )
-from synthmed.training.networks import make_generator
-from synthmed.training.planes import one_hot_mask, split_planes
+from synthmed.training.networks import make_generator, one_hot_mask, split_planes
 from synthmed.training.run import Run
 
 

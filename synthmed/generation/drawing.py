@@ -283,7 +283,7 @@ def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
     They lie at 2**62 and above, where no item of any set has its seed.
     """
     from synthmed.layers.counter_random import bits
-    from synthmed.models.items import RETRY_STREAM
+    from synthmed.models.generators import RETRY_STREAM
 
     words = np.asarray(bits(np.array([seed], np.int64), stream=RETRY_STREAM, count=2 * stop)).astype(np.int64)
     pairs = words.reshape(-1, 2)[start:stop]
@@ -292,7 +292,7 @@ def retry_seeds(seed: int, start: int, stop: int) -> np.ndarray:
 
 def conditioning_rows(seeds: np.ndarray, table: AttributeTable, *, classes: int) -> Conditioning:
     """Return a row of a table for each seed, as `Generator.sample` takes it."""
-    from synthmed.models.items import item_attributes
+    from synthmed.models.generators import item_attributes
 
     drawn = item_attributes(seeds.astype(np.int64), table, classes=classes)
     return {name: np.asarray(value) for name, value in drawn.items()}
@@ -402,7 +402,7 @@ def conditioning_along(seed: int, slices: int, info: "GeneratorInfo", required: 
         required: Classes whose numbers are scaled so that the patient shows them where most training patients do.
     """
     from synthmed.layers.counter_random import uniform
-    from synthmed.models.items import PRESENCE_STREAM
+    from synthmed.models.generators import PRESENCE_STREAM
 
     position = (np.arange(slices, dtype=np.float32) + 0.5) / slices
     shown = np.zeros((slices, len(info.classes) - 1), np.float32)
@@ -417,7 +417,7 @@ def conditioning_along(seed: int, slices: int, info: "GeneratorInfo", required: 
 
 
 def _template_number(seed: int, info: "GeneratorInfo") -> int:
-    from synthmed.models.items import TEMPLATE_STREAM, item_number
+    from synthmed.models.generators import TEMPLATE_STREAM, item_number
 
     seeds = np.array([seed], np.int64)
     return int(np.asarray(item_number(seeds, stream=TEMPLATE_STREAM, below=len(info.templates)))[0])

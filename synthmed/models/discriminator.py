@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from synthmed.layers import DiscriminatorBlock, EqualizedConv2D, EqualizedDense, MinibatchStddev
-from synthmed.layers.precision import at_least_float32
-from synthmed.models.pyramid import make_pyramid
+from synthmed.layers.equalized import at_least_float32
+from synthmed.models.synthesis import make_pyramid
 
 
 @keras.saving.register_keras_serializable(package="synthmed")

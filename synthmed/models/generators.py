@@ -1,12 +1,56 @@
-"""The three generators of the paper: `base`, `mask` and `cond`."""
+"""The three generators of slices, what they are conditioned on, and items drawn from them by seed."""
+
+import math
 
 import keras
+import numpy as np
 from keras import ops
 
-from synthmed.layers.precision import at_least_float32
-from synthmed.models.attributes import attribute_size, attribute_vector
+from synthmed.data.attributes import AttributeTable
+from synthmed.layers.counter_random import bits, normal
+from synthmed.layers.equalized import at_least_float32
 from synthmed.models.mapping import MappingNetwork
 from synthmed.models.synthesis import SynthesisNetwork
+
+HARMONICS = 4
+
+
+def attribute_size(*, position: bool, shown: bool, classes: int) -> int:
+    """Return the length of an attribute vector; 0 where nothing is told.
+
+    Args:
+        position: Whether the position along the slicing axis is told.
+        shown: Whether it is told which classes a slice shows.
+        classes: Number of classes, background included.
+    """
+    return (HARMONICS if position else 0) + (classes - 1 if shown else 0)
+
+
+def attribute_vector(position=None, shown=None):
+    """Return `(batch, attribute_size)` numbers in [-1, 1], float32.
+
+    The position is given by cosines of it: smooth, so that neighbouring slices are told nearly the same, and the first
+    alone names each position once.
+
+    Args:
+        position: `(batch,)`, 0 at one end of the case and 1 at the other; None where it is not told.
+        shown: `(batch, classes - 1)`, 1 where a foreground class is in the slice, 0 where not and 0.5 where nobody
+            knows; None where it is not told.
+    """
+    parts = []
+    if position is not None:
+        angles = ops.cast(position, "float32")[:, None] * ops.arange(1, HARMONICS + 1, dtype="float32") * math.pi
+        parts.append(ops.cos(angles))
+    if shown is not None:
+        parts.append(2.0 * ops.cast(shown, "float32") - 1.0)
+    return ops.concatenate(parts, axis=-1)
+
+
+def shown_classes(labels, classes: int):
+    """Return `(batch, classes - 1)`: 1 for each foreground class that label maps `(batch, height, width)` show."""
+    planes = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
+    return ops.max(planes, axis=(1, 2))[:, 1:]
+
 
 VARIANTS = ("base", "mask", "cond")
 
@@ -145,3 +189,73 @@ class SliceGenerator(keras.Model):
             "position": self.position,
             "shown": self.shown,
         }
+
+
+# Streams of an item's seed. The mask generator of a `cond` bundle has streams of its own, so that an item's mask and
+# image are drawn independently.
+TEMPLATE_STREAM = 1
+ATTRIBUTE_STREAM = 2
+RETRY_STREAM = 3
+PRESENCE_STREAM = 4
+IMAGE_STREAM = 1024
+MASK_STREAM = 2048
+
+
+def first_stream(generator: SliceGenerator) -> int:
+    """Return where the streams of a generator begin."""
+    return MASK_STREAM if generator.variant == "mask" else IMAGE_STREAM
+
+
+def item_latents(generator: SliceGenerator, seed):
+    """Return `(batch, z_dim)` standard normal latent codes for int64 seeds `(batch,)`."""
+    return normal(seed, stream=first_stream(generator), shape=(generator.z_dim,))
+
+
+def item_noise(generator: SliceGenerator, seed) -> list:
+    """Return the list of noise maps of the synthesis network for int64 seeds `(batch,)`."""
+    first = first_stream(generator) + 1
+    return [normal(seed, stream=first + layer, shape=(*size, 1)) for layer, size in enumerate(generator.noise_sizes)]
+
+
+def item_number(seed, *, stream: int, below: int):
+    """Return an int32 `(batch,)` in 0..below-1 for int64 seeds `(batch,)`."""
+    # 24 bits avoid the sign; the bias of the remainder is below one in ten thousand for up to a thousand choices.
+    number = ops.cast(ops.right_shift(bits(seed, stream=stream, count=1)[:, 0], ops.cast(8, "uint32")), "int32")
+    return number % below
+
+
+def item_attributes(seed, table: AttributeTable, *, classes: int) -> dict:
+    """Draw a row of a table for each item: what a generator is told of its slice.
+
+    Args:
+        seed: int64 `(batch,)`.
+        table: Rows and how often each is to be drawn.
+        classes: Number of classes, background included.
+
+    Returns:
+        "position" float32 `(batch,)` in [0, 1], "shown" float32 `(batch, classes - 1)` of 0 and 1.
+    """
+    number = item_number(seed, stream=ATTRIBUTE_STREAM, below=sum(table.counts))
+    ends = ops.convert_to_tensor(np.cumsum(table.counts), dtype="int32")
+    row = ops.searchsorted(ends, number, side="right")
+    return {
+        "position": ops.take(ops.convert_to_tensor(table.middles), row, axis=0),
+        "shown": ops.take(ops.convert_to_tensor(table.shown_matrix(classes)), row, axis=0),
+    }
+
+
+def draw_items(generator: SliceGenerator, seed, psi, mask=None, attributes=None):
+    """Draw output planes for items.
+
+    Args:
+        generator: Any of the three variants.
+        seed: int64 `(batch,)`.
+        psi: float32 `(batch,)`, truncation.
+        mask: `(batch, height, width, classes)` one-hot in [-1, 1]; `cond` only.
+        attributes: `(batch, attribute_dim)`, where the generator is told any.
+
+    Returns:
+        float32 `(batch, height, width, planes)`.
+    """
+    w = generator.mapping.truncate(generator.mapping(item_latents(generator, seed), attributes), psi)
+    return generator.synthesis(generator.broadcast(w), item_noise(generator, seed), mask)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from synthmed.layers import EqualizedDense
-from synthmed.layers.precision import at_least_float32
+from synthmed.layers.equalized import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="synthmed")

@@ -9,8 +9,7 @@ from keras import ops
 
 from synthmed.data.schema import IGNORE
 from synthmed.errors import present
-from synthmed.models.deep_supervision import DeepSupervision, coarse_labels, level_weights, supervised_levels
-from synthmed.models.unet import UNet
+from synthmed.models.unet import DeepSupervision, UNet, coarse_labels, level_weights, supervised_levels
 from synthmed.segmentation.options import SegmentOptions
 
 SMOOTH = 1.0

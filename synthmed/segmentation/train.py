@@ -35,8 +35,8 @@ from synthmed.segmentation.filter import choose_slices, write_choice
 from synthmed.segmentation.options import Schedule, SegmentOptions
 from synthmed.segmentation.predict import SlicePredictor, validate
 from synthmed.segmentation.run import CHECKPOINTS, RunRecord, SegmentationRun, SyntheticRecord
+from synthmed.stopping import stop_on_signal
 from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
-from synthmed.training.stopping import stop_on_signal
 
 REAL, SYNTHETIC = (255, 255, 255), (255, 0, 255)
 """Colours of the frames; no class has either."""

@@ -13,7 +13,7 @@ from synthmed.serving.limits import Limits
 from synthmed.serving.listener import GRACE_SECONDS, bound_socket, make_listener
 from synthmed.serving.manager import ModelManager
 from synthmed.serving.rest import RestApp
-from synthmed.training.stopping import ending_signals
+from synthmed.stopping import ending_signals
 
 POLL_SECONDS = 2.0
 

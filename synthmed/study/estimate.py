@@ -139,9 +139,8 @@ class _Costs:
         """Return the training engine's estimate for a generator."""
         key = (repr(options), shape.size, len(shape.channels), len(shape.classes))
         if key not in self._known:
-            from synthmed.training.estimate import estimate
             from synthmed.training.options import check_options, resolve
-            from synthmed.training.plan import TrainingPlan
+            from synthmed.training.plan import TrainingPlan, estimate
 
             given = {name: value for name, value in options.items() if value is not None}
             resolved = resolve(check_options(given), size=shape.size)

@@ -15,6 +15,7 @@ from synthmed.extras import install_hint
 from synthmed.files import read_json, write_json
 from synthmed.hardware import core_count
 from synthmed.progress import Progress, Say, silent, unheard
+from synthmed.stopping import answering
 from synthmed.study.config import Configuration
 from synthmed.study.folder import FAILED, STUDY, TRIAL, StudyFolder
 from synthmed.study.grid import Grid, Task, make_grid, trial_words
@@ -22,7 +23,6 @@ from synthmed.study.process import in_process
 from synthmed.study.record import Journal, Summary, Tracker
 from synthmed.study.sources import open_sources
 from synthmed.study.work import Outcome, begin, outcome_of
-from synthmed.training.stopping import answering
 
 if TYPE_CHECKING:
     from distributed import Client, Future

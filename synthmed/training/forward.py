@@ -10,9 +10,8 @@ from keras import ops
 from synthmed.training import losses
 from synthmed.training.augmentation import augment, sign_mean
 from synthmed.training.drawing import Draw, mixed_styles
-from synthmed.training.networks import Networks
+from synthmed.training.networks import Networks, hide_masks, judged_planes, one_hot_mask, real_planes
 from synthmed.training.options import TrainOptions
-from synthmed.training.planes import hide_masks, judged_planes, one_hot_mask, real_planes
 
 
 class Slices(NamedTuple):

@@ -13,14 +13,13 @@ import keras
 import numpy as np
 
 from synthmed.layers.counter_random import words
-from synthmed.models.items import draw_items
+from synthmed.models.generators import draw_items
 from synthmed.training.engine import Engine, lazy_settings
 from synthmed.training.jax_devices import JaxDevices
 from synthmed.training.jax_phases import SCALARS, Phases, Report, State
 from synthmed.training.jax_random import JaxNumbers
-from synthmed.training.networks import Networks
+from synthmed.training.networks import Networks, one_hot_mask, split_planes
 from synthmed.training.options import TrainOptions
-from synthmed.training.planes import one_hot_mask, split_planes
 from synthmed.training.sharing import check_share
 
 # How many steps an accelerator takes at a time: its host is then asked for one thing where it was for thirty.

@@ -11,15 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from synthmed.models.items import draw_items
+from synthmed.models.generators import draw_items
 from synthmed.training import losses
 from synthmed.training.augmentation import adjust
 from synthmed.training.drawing import mixed_styles
 from synthmed.training.engine import SIGN_DECAY, Engine
 from synthmed.training.forward import ForwardPass, Slices
-from synthmed.training.networks import Networks
+from synthmed.training.networks import Networks, one_hot_mask, split_planes
 from synthmed.training.options import TrainOptions
-from synthmed.training.planes import one_hot_mask, split_planes
 from synthmed.training.sharing import check_share
 from synthmed.training.step_numbers import MAIN, PATH, PENALTY, StepNumbers
 from synthmed.training.tensorflow_adam import make_optimizer

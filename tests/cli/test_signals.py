@@ -30,7 +30,7 @@ import click
 from synthmed.cli import main as m, signals
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder
-from synthmed.training.stopping import answering, stop_on_signal
+from synthmed.stopping import answering, stop_on_signal
 compile = lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 def ready(): print("ready", flush=True)
 @click.command()

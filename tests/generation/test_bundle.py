@@ -5,7 +5,7 @@ import pytest
 
 from synthmed.generation.bundle import GeneratorBundle
 from synthmed.generation.generator import RunGenerator
-from synthmed.models.items import item_attributes
+from synthmed.models.generators import item_attributes
 
 SEEDS = np.array([0, 5, 7 * 10**9 + 3, 2**40])
 

@@ -2,9 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from synthmed.models.attributes import attribute_size, attribute_vector, shown_classes
 from synthmed.models.discriminator import SliceDiscriminator
-from synthmed.models.generators import SliceGenerator
+from synthmed.models.generators import SliceGenerator, attribute_size, attribute_vector, shown_classes
 
 SMALL = {"size": (32, 32), "channel_base": 128, "channel_max": 16}
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.models.deep_supervision import DeepSupervision, coarse_labels, level_weights, supervised_levels
-from synthmed.models.unet import UNet
+from synthmed.models.unet import DeepSupervision, UNet, coarse_labels, level_weights, supervised_levels
 
 
 @pytest.mark.parametrize(("levels", "supervised"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 3), (7, 5)])

@@ -2,8 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from synthmed.models.generators import SliceGenerator
-from synthmed.models.items import draw_items
+from synthmed.models.generators import SliceGenerator, draw_items
 
 SMALL = {"z_dim": 8, "w_dim": 12, "mapping_layers": 2, "channel_base": 256, "channel_max": 16}
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthmed.errors import UserError
-from synthmed.models.pyramid import make_pyramid
+from synthmed.models.synthesis import make_pyramid
 
 
 @given(height=st.integers(4, 9), width=st.integers(4, 9), doublings=st.integers(3, 6))

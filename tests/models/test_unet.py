@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.models.unet import UNet, levels_for, width_for
-from synthmed.models.unet_blocks import ConvolutionBlock, InstanceNormalization
+from synthmed.models.unet import ConvolutionBlock, InstanceNormalization, UNet, levels_for, width_for
 
 
 def random_images(*shape, seed=0):

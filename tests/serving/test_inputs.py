@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("tensorflow_serving")
 pytest.importorskip("prometheus_client")
 
-from synthmed.generation.savedmodel import SavedModelSampler, newest_version, shipped_models
+from synthmed.generation.generator import newest_version, shipped_models
+from synthmed.generation.generator import SavedModelGenerator
 from synthmed.serving.limits import Gate, Limits
 from synthmed.serving.predict import run_within
 from synthmed.serving.servable import Servable
@@ -148,7 +149,7 @@ def test_another_model_with_a_convolution_is_compared_with_its_signature(tmp_pat
 
 def test_large_requests_are_drawn_in_chunks_and_are_what_generate_draws(tiny, models):
     """Memory would grow with the number of items, or an image depend on how many were asked for."""
-    sampler = SavedModelSampler(newest_version(models / "tiny-cond"))
+    sampler = SavedModelGenerator(newest_version(models / "tiny-cond"))
     seeds, calls, run = np.arange(19), [], tiny.run
     tiny.run = lambda signature, inputs: calls.append(len(inputs["seed"])) or run(signature, inputs)
     try:

@@ -3,9 +3,8 @@ import pytest
 import tensorflow as tf
 
 from synthmed.training import losses
-from synthmed.training.networks import make_networks
+from synthmed.training.networks import make_networks, one_hot_mask, real_planes
 from synthmed.training.options import TrainOptions, resolve
-from synthmed.training.planes import one_hot_mask, real_planes
 from synthmed.training.tensorflow_engine import TensorFlowEngine
 
 SIZE, CHANNELS, CLASSES = (32, 32), 2, 3

@@ -13,9 +13,9 @@ import pytest
 
 from synthmed import files
 from synthmed.errors import UserError
-from synthmed.training import choice, trainer
+from synthmed.training import best, trainer
+from synthmed.training.batches import Feed
 from synthmed.training.checkpoint import save_checkpoint
-from synthmed.training.feed import Feed
 from synthmed.training.options import TrainOptions
 from synthmed.training.plan import execute, plan_training
 from synthmed.training.run import Run
@@ -102,7 +102,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(trainer.Journal, "_opened", lambda self: None)
     monkeypatch.setattr(files, "sync", lambda path: None)
     # A distance that costs nothing.
-    monkeypatch.setattr(choice, "slice_distance", lambda one, other: {"mean": float(np.abs(one - other).mean())})
+    monkeypatch.setattr(best, "slice_distance", lambda one, other: {"mean": float(np.abs(one - other).mean())})
     monkeypatch.setattr(TinyEngine, "bad_steps", set())
     monkeypatch.setattr(Feed, "batches", lambda self, step: map(self.reader(), itertools.count(step)))
 
@@ -263,7 +263,7 @@ def test_a_budget_of_minutes_that_is_used_up_leaves_nothing_undone(store, tmp_pa
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice.Choice, "keep_if_best", before_best)
+        patch.setattr(best.Choice, "keep_if_best", before_best)
         assert died(changes, lambda: train(tmp_path / "cut", store, **more))
     run = Run.open(tmp_path / "cut")
     step = run.last_arrays()[0].state["step"]
@@ -380,7 +380,7 @@ def test_damaged_best_weights_that_nothing_can_make_anew_are_said_to_be_lost(sto
 
 def test_weights_to_draw_with_are_not_silently_older_ones(store, tmp_path, monkeypatch):
     """A user without validation patients would draw from an older generator than the newest."""
-    monkeypatch.setattr(choice.Choice, "measure", lambda self: {})
+    monkeypatch.setattr(best.Choice, "measure", lambda self: {})
     train(tmp_path / "run", store)
     run = Run.open(tmp_path / "run")
     newest = run.checkpoints()[-1]

@@ -5,7 +5,7 @@ import pytest
 
 from synthmed.errors import UserError
 from synthmed.training.options import TrainOptions
-from synthmed.training.recovery import Diverged, Recovery, check_arrays, check_report
+from synthmed.training.trainer import Diverged, Recovery, check_arrays, check_report
 
 OPTIONS = TrainOptions(variant="base", rollbacks=2, learning_rate=0.004)
 

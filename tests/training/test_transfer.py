@@ -7,7 +7,7 @@ from synthmed.training.options import TrainOptions, resolve
 from synthmed.training.plan import execute, plan_training
 from synthmed.training.run import Run
 from synthmed.training.tensorflow_engine import TensorFlowEngine
-from synthmed.training.transfer import start_from
+from synthmed.training.trainer import start_from
 
 pytestmark = pytest.mark.usefixtures("eager")
 SMALL = {"batch": 4, "channel_base": 256, "channel_max": 16, "precision": "float32", "kimg": 0.008}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthmed.training.augmentation import numbers_shape
-from synthmed.training.augmentation.draws import COLUMNS
+from synthmed.training.transforms import COLUMNS
 
 
 @pytest.fixture(scope="session")

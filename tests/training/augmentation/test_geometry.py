@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from synthmed.training.augmentation import GEOMETRY, augment
-from synthmed.training.augmentation.draws import COLUMNS
-from synthmed.training.augmentation.warp import reflect
+from synthmed.training.transforms import COLUMNS, reflect
 
 SIZES = [(16, 16), (12, 9)]
 

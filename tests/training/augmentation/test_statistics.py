@@ -6,8 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from synthmed.training.augmentation import AUGMENTATIONS, GEOMETRY, augment, numbers_shape
-from synthmed.training.augmentation.draws import Draws
-from synthmed.training.augmentation.geometry import place
+from synthmed.training.transforms import Draws, place
 
 COUNT = 3000
 P = 0.3

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from synthmed.training import distance
-from synthmed.training.distance import joint_planes, slice_distance, sliced_wasserstein
+from synthmed.evaluation import distances as distance
+from synthmed.evaluation.distances import joint_planes, slice_distance, sliced_wasserstein
 
 RANDOM = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from synthmed.training.planes import (
+from synthmed.training.networks import (
     hide_masks,
     judged_planes,
     one_hot_mask,

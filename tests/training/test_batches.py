@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.training.feed import Feed
+from synthmed.training.batches import Feed
 from synthmed.training.options import TrainOptions
 
 
@@ -55,7 +55,7 @@ def test_every_backend_is_fed_the_same(store, monkeypatch, step, more):
         store, store if more.get("unlabelled") else None, **{k: v for k, v in more.items() if k != "unlabelled"}
     )
     expected = list(given.batches(step).take(9).as_numpy_iterator())
-    monkeypatch.setattr("synthmed.training.feed.backend_name", lambda: "jax")
+    monkeypatch.setattr("synthmed.training.batches.backend_name", lambda: "jax")
     batches = given.batches(step)
     for wanted in expected:
         batch = next(batches)

@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from synthmed.training import events, journal, plan
-from synthmed.training.journal import Journal
+from synthmed.training import plan, run_logger
+from synthmed.training.run_logger import Journal
 
 VALUES = {"kimg": 0.25, "step": 7, "loss_generator": np.float32(1.5)}
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 9, 3)).astype(np.uint8)
@@ -28,7 +28,7 @@ def test_tensorboard_reads_the_same_as_from_tensorflow(tmp_path):
     """A user's curves would have other names or values than before, or not show at all."""
     import tensorflow as tf
 
-    mine = events.EventFile(tmp_path / "mine")
+    mine = run_logger.EventFile(tmp_path / "mine")
     theirs = tf.summary.create_file_writer(str(tmp_path / "theirs"))
     for step in (3, 2000):
         mine.scalars(VALUES, step=step)
@@ -69,9 +69,9 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(tmp_path, monkeypatc
         return real(name, *arguments, **keywords)
 
     real = builtins.__import__
-    monkeypatch.setattr(events, "installed", lambda package: package != "tensorboard")
+    monkeypatch.setattr(run_logger, "installed", lambda package: package != "tensorboard")
     monkeypatch.setattr(builtins, "__import__", refuse)
-    log = journal.Journal(tmp_path, shown=0)
+    log = run_logger.Journal(tmp_path, shown=0)
     log.line({"kimg": 0.1}, shown=100)
     log.grid("reals", np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 4, 4), np.uint8), shown=0)
     log.close()
@@ -85,7 +85,7 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(tmp_path, monkeypatc
         plan.TrainingPlan(tmp_path, options, None),
         progress=lambda done, total, note: said.append(note),
     )
-    assert said == [events.MISSING]
+    assert said == [run_logger.MISSING]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

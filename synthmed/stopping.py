@@ -2,8 +2,7 @@
 
 Whoever shows lines to a user (`synthmed.cli.signals`) says a handler's `answer` at once when a signal comes, even while
 the interpreter is busy in compiled code and cannot call the handler. A handler without one is expected to end the
-process soon.
-"""
+process soon."""
 
 import signal
 import threading

@@ -7,6 +7,8 @@ import numpy as np
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
+from synthmed.evaluation.distances import joint_planes, slice_distance
+from synthmed.training.batches import Feed
 from synthmed.training.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -16,8 +18,6 @@ from synthmed.training.checkpoint import (
     save_checkpoint,
     step_of,
 )
-from synthmed.training.distance import joint_planes, slice_distance
-from synthmed.training.feed import Feed
 from synthmed.training.run import Run
 
 DRAWN_AT_ONCE = 32

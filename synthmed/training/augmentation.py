@@ -1,14 +1,50 @@
-"""All operations in their order."""
+"""Augmentation of what the discriminator sees: image and mask planes of real and generated slices alike.
+
+`ADA_OPERATIONS` with a probability that `adjust` steers (arXiv:2006.06676), or `DIFF_OPERATIONS` with
+probability 1 (arXiv:2006.10738). Geometric operations are composed into one warp. Gradients with respect to the planes
+are exact to every order. N is a normal distribution, U a uniform one.
+
+| operation | strength | image planes | mask planes |
+|---|---|---|---|
+| mirror | columns, in half of the gated samples | mirrored | the same |
+| quarter_turn | 0 to 3 of 90 degrees; 0 or 180 degrees if not square | turned | the same |
+| shift | U(-1/8, 1/8) of each side, whole pixels | moved, reflected at the border | the same |
+| scale | 2 ** N(0, 0.2 ** 2), both axes | linear interpolation | nearest neighbour, same places |
+| rotation | U(-180, 180) degrees, before and after the stretch | linear interpolation | nearest neighbour |
+| stretch | 2 ** N(0, 0.2 ** 2) along columns, its inverse along rows | linear interpolation | nearest neighbour |
+| fractional_shift | N(0, (1/8) ** 2) of each side | linear interpolation | nearest neighbour |
+| brightness | N(0, 0.2 ** 2) added | all channels alike | untouched |
+| contrast | times 2 ** N(0, 0.5 ** 2) | all channels alike, about 0 | untouched |
+| channel_gain | times 2 ** N(0, 0.5 ** 2) over their geometric mean | each channel; from two on | untouched |
+| diff_brightness | U(-0.5, 0.5) added | all channels alike | untouched |
+| diff_saturation | times U(0, 2) about the mean of the channels | from two channels on | untouched |
+| diff_contrast | times U(0.5, 1.5) about the mean of the sample | all channels alike | untouched |
+| bands | four frequency bands times 2 ** N(0, 1), at constant power | all channels alike | untouched |
+| noise | N(0, s ** 2) with s = abs(N(0, 0.1 ** 2)) | each pixel and channel | untouched |
+| cutout | a square of half the sides, its middle anywhere | set to 0 | set to 0: no class |
+
+Signed distances keep their values when a slice is scaled, and softened masks the width of their edges only up to the
+scale: real and generated slices alike.
+"""
 
 from collections.abc import Iterable
 
 from keras import ops
 
-from synthmed.training.augmentation import intensity
-from synthmed.training.augmentation.bands import bands
-from synthmed.training.augmentation.draws import COLUMNS, TOTAL, Draws
-from synthmed.training.augmentation.geometry import GEOMETRY, place
-from synthmed.training.augmentation.warp import warp
+from synthmed.training.transforms import (
+    COLUMNS,
+    GEOMETRY,
+    LEVEL,
+    TOTAL,
+    Draws,
+    add_noise,
+    bands,
+    contrast_about_mean,
+    level,
+    place,
+    saturation,
+    warp,
+)
 
 AUGMENTATIONS = tuple(COLUMNS)
 """Names of all operations, in the order in which they are applied."""
@@ -68,15 +104,15 @@ def augment(planes, *, image_planes: int, operations: Iterable[str], probability
 
 
 def _recolour(image, draws: Draws, operations: tuple[str, ...], noise):
-    if any(name in operations for name in intensity.LEVEL):
-        image = intensity.level(image, draws, operations=operations)
+    if any(name in operations for name in LEVEL):
+        image = level(image, draws, operations=operations)
     if "diff_saturation" in operations:
-        image = intensity.saturation(image, draws)
+        image = saturation(image, draws)
     if "diff_contrast" in operations:
-        image = intensity.contrast_about_mean(image, draws)
+        image = contrast_about_mean(image, draws)
     if "bands" in operations:
         image = bands(image, draws)
-    return intensity.add_noise(image, noise, draws) if "noise" in operations else image
+    return add_noise(image, noise, draws) if "noise" in operations else image
 
 
 def _cut_out(planes, draws: Draws):
@@ -94,3 +130,34 @@ def _cut_out(planes, draws: Draws):
     rows, columns = near[0] & draws.gates("cutout"), near[1]
     kept = ops.cast(~(rows[:, :, None] & columns[:, None, :]), planes.dtype)
     return planes * ops.broadcast_to(kept[..., None], planes.shape)
+
+
+TARGET = 0.6
+"""Mean sign of the logits of real samples to hold; more means that the discriminator knows them too well."""
+
+MAXIMUM = 0.8
+"""The paper's practical limit: more, and augmentation may leak into generated images."""
+
+
+def sign_mean(logits):
+    """Return r_t, the mean sign of the discriminator's logits of (augmented) real samples: -1 to 1, a scalar."""
+    return ops.mean(ops.sign(logits))
+
+
+def adjust(probability, mean, *, target: float = TARGET, images, kimg: float, maximum: float = MAXIMUM):
+    """Return the next probability of augmentation, a scalar in [0, `maximum`] of the number format of `probability`.
+
+    It moves by one step towards the target's side, by as much as takes it from 0 to 1 in `kimg` thousand images.
+
+    Args:
+        probability: The present one, a scalar tensor (the value of a `keras.Variable`) or a float.
+        mean: r_t, averaged over the batches since the last call; one batch alone swings too far.
+        target: Mean sign to hold.
+        images: Real images shown since the last call.
+        kimg: Thousand images from 0 to 1; 500 in the paper, for runs of 25,000. Short runs need less.
+        maximum: Where to stop.
+    """
+    probability = ops.convert_to_tensor(probability)
+    step = ops.cast(images, probability.dtype) / (kimg * 1000.0)
+    direction = ops.cast(ops.sign(ops.convert_to_tensor(mean) - target), probability.dtype)
+    return ops.clip(probability + direction * step, 0.0, maximum)

@@ -3,8 +3,8 @@ import copy
 import numpy as np
 import pytest
 
-from synthmed.training.choice import Choice
-from synthmed.training.feed import Feed
+from synthmed.training.batches import Feed
+from synthmed.training.best import Choice
 from synthmed.training.options import TrainOptions
 from synthmed.training.run import DataSummary, Run
 
