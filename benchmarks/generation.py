@@ -58,7 +58,7 @@ def main() -> None:
 
 def make_bundle(name: str, *, variant: str, precision: str):
     """Return a bundle with fresh weights; a `cond` one with its mask generator."""
-    from synthmed.data.template import Template
+    from synthmed.data.geometry import Template
     from synthmed.generation.bundle import GeneratorBundle
     from synthmed.generation.info import GeneratorInfo
     from synthmed.training.networks import make_generator

@@ -120,7 +120,7 @@ def command(
     from synthmed.data.plan import PlanOptions
     from synthmed.data.prepare import prepare
     from synthmed.data.readers import read_dataset
-    from synthmed.data.split import parse_fractions
+    from synthmed.data.selection import parse_fractions
 
     if plan is not None:
         _refuse_beside(context, f"--plan prepares as {plan} says", "plan")

@@ -55,7 +55,7 @@ def elsewhere():
 @pytest.fixture(scope="session")
 def tiny_info():
     """Return a function from a variant to what a generator of 32 x 48 slices, two channels, three classes says."""
-    from synthmed.data.template import Template
+    from synthmed.data.geometry import Template
     from synthmed.generation.info import GeneratorInfo
 
     def template(number: int) -> Template:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from synthmed import __version__
-from synthmed.data.fingerprint import CaseFingerprint, Fingerprint
-from synthmed.data.flight import in_order
+from synthmed.data.checks import CaseFingerprint, Fingerprint
+from synthmed.data.geometry import plan_placement
 from synthmed.data.inspect import fingerprint, refuse_problems
+from synthmed.data.parallel import in_order
 from synthmed.data.pictures import save_png, store_sheet
-from synthmed.data.placement import plan_placement
 from synthmed.data.planfile import PLAN, write_plan
 from synthmed.data.readers import CaseFiles, Dataset, load_case
 from synthmed.data.repair import bring_up_to_date

@@ -8,15 +8,22 @@ from typing import Protocol
 
 import numpy as np
 
-from synthmed.data.casechecks import compare, label_counts, not_finite
-from synthmed.data.fingerprint import CaseFingerprint, Fingerprint, Problem
-from synthmed.data.flight import WORKERS, Budget
-from synthmed.data.foreground import Measures, whole_box
-from synthmed.data.integrity import duplicates, notes_on, warnings_on
-from synthmed.data.orientation import axis_codes
+from synthmed.data.checks import (
+    CaseFingerprint,
+    Fingerprint,
+    Problem,
+    compare,
+    duplicates,
+    label_counts,
+    not_finite,
+    notes_on,
+    warnings_on,
+)
+from synthmed.data.formats import Volume
+from synthmed.data.geometry import axis_codes, whole_box
+from synthmed.data.intensities import Measures
+from synthmed.data.parallel import WORKERS, Budget, slabs
 from synthmed.data.readers import CaseFiles, Dataset
-from synthmed.data.slabs import slabs
-from synthmed.data.volumes import Volume
 from synthmed.errors import UserError
 from synthmed.progress import Progress, silent
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from synthmed.data.assemble import Chosen, bring_about
-from synthmed.data.fingerprint import Fingerprint
+from synthmed.data.checks import Fingerprint
+from synthmed.data.formats import PictureSource
 from synthmed.data.inspect import fingerprint, refuse_problems
 from synthmed.data.plan import PlanOptions, explain_plan
 from synthmed.data.planfile import PLAN, PlanFile, make_plan_file, read_plan, refuse_existing_plan, write_plan
 from synthmed.data.readers import CaseFiles, Dataset, ReadOptions, read_dataset, read_unlabelled
-from synthmed.data.readers.patients import assign_patients
+from synthmed.data.readers.naming import assign_patients
 from synthmed.data.request import make_request
 from synthmed.data.schema import Split
-from synthmed.data.split import draw_split, keep_training_patients, read_split
+from synthmed.data.selection import draw_split, keep_training_patients, read_split
 from synthmed.data.store import Store
-from synthmed.data.volumes import PictureSource
 from synthmed.errors import UserError
 from synthmed.files import sha256_json
 from synthmed.progress import Progress, Say, silent, unheard

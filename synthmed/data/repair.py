@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthmed.data.flight import in_order
+from synthmed.data.parallel import in_order
 from synthmed.data.readers import CaseFiles, Dataset, load_case
 from synthmed.data.request import Request, changed_files, read_request
 from synthmed.data.schema import CaseRecord, Manifest, Shard

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from synthmed.data.geometry import Template, template_of
 from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
 from synthmed.data.selection import select
-from synthmed.data.template import Template, template_of
 from synthmed.errors import UserError
 from synthmed.files import read_json
 

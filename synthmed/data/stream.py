@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from synthmed.data.order import SliceOrder
+from synthmed.data.selection import SliceOrder
 
 if TYPE_CHECKING:
     import tensorflow as tf

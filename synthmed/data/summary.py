@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from synthmed.data.fingerprint import Fingerprint
-from synthmed.data.orientation import AXIS_NAMES
+from synthmed.data.checks import Fingerprint
+from synthmed.data.geometry import AXIS_NAMES
 from synthmed.data.schema import SPLITS
 from synthmed.data.store import Store
 

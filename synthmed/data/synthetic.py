@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.data.orientation import turn
-from synthmed.data.volumes import NiftiSource
-from synthmed.data.volumes.picture_files import read_pages
+from synthmed.data.formats import NiftiSource
+from synthmed.data.formats.pictures import read_pages
+from synthmed.data.geometry import turn
 from synthmed.errors import UserError
 from synthmed.files import read_json
 from synthmed.memory import read_npz

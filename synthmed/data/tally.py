@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from synthmed.data.fingerprint import CaseFingerprint
-from synthmed.data.placement import plan_placement
+from synthmed.data.checks import CaseFingerprint
+from synthmed.data.geometry import plan_placement
 from synthmed.data.schema import IGNORE, Plan
 from synthmed.data.slicing import PreparedCase
 from synthmed.errors import present

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from synthmed.data.fingerprint import CaseFingerprint
+from synthmed.data.checks import CaseFingerprint
 from synthmed.data.readers import CaseFiles
 from synthmed.data.request import REQUEST, Request, read_request
 from synthmed.data.schema import CaseRecord, Plan, Record, Shard

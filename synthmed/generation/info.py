@@ -9,8 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 import synthmed
 from synthmed import __version__
 from synthmed.data.attributes import AttributeTable
-from synthmed.data.orientation import axis_codes
-from synthmed.data.template import Template
+from synthmed.data.geometry import Template, axis_codes
 from synthmed.evaluation.result import EvaluationSummary, Verdict
 
 if TYPE_CHECKING:

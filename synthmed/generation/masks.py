@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from synthmed.data.formats import NiftiSource, picture_header
+from synthmed.data.formats.pictures import read_pages
 from synthmed.data.store import Store
 from synthmed.data.synthetic import SyntheticSet
-from synthmed.data.volumes import NiftiSource, picture_header
-from synthmed.data.volumes.picture_files import read_pages
 from synthmed.errors import UserError, present
 from synthmed.generation.drawing import Conditions, Requirement
 from synthmed.generation.generator import Generator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthmed.data.formats import NiftiSource, Source, Volume
 from synthmed.data.inspect import fingerprint, refuse_problems
 from synthmed.data.readers import CaseFiles, Dataset, read_dataset
-from synthmed.data.restore import as_nifti
 from synthmed.data.schema import Geometry
-from synthmed.data.volumes import NiftiSource, Source, Volume
+from synthmed.data.slicing import as_nifti
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.generation.writers import FOLDS

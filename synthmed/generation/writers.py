@@ -10,7 +10,7 @@ import numpy as np
 from synthmed.errors import UserError
 
 if TYPE_CHECKING:
-    from synthmed.data.template import Template
+    from synthmed.data.geometry import Template
     from synthmed.generation.info import GeneratorInfo
 
 FORMATS = ("nnunet", "npz", "png")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthmed.data.order import SliceOrder
 from synthmed.data.schema import IGNORE, Split
-from synthmed.data.selection import select
+from synthmed.data.selection import SliceOrder, select
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource, untuned
 from synthmed.data.synthetic import SyntheticSet

@@ -11,10 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from synthmed.data.orientation import turn
-from synthmed.data.placement import unplace
+from synthmed.data.geometry import turn, unplace
 from synthmed.data.schema import IGNORE, Geometry, Placement, Split
-from synthmed.data.split import read_split
+from synthmed.data.selection import read_split
 from synthmed.data.store import MANIFEST, Store
 from synthmed.errors import UserError
 from synthmed.files import atomic_folder
@@ -284,8 +283,8 @@ def _from_files(runs: list[SegmentationRun], files: "list[CaseFiles]") -> Iterat
 
 def _image_files(run: SegmentationRun, source: Path, say: Say) -> "list[CaseFiles]":
     """Return the cases without their labels: predicting must not fail for a label that it does not need."""
+    from synthmed.data.formats import ending_of, source_of
     from synthmed.data.readers import CaseFiles, read_images
-    from synthmed.data.volumes import ending_of, source_of
 
     if source.is_file():
         name = source.name.removesuffix(ending_of(source.name) or "").removesuffix("_0000")
@@ -319,7 +318,7 @@ def _check_store(run: SegmentationRun, store: Store) -> None:
 def _write(labels: np.ndarray, values: tuple[int, ...], geometry: Geometry, path: Path) -> None:
     import nibabel
 
-    from synthmed.data.restore import as_nifti
+    from synthmed.data.slicing import as_nifti
 
     dtype = np.uint8 if max(values) < 256 else np.int32
     nibabel.save(as_nifti(np.asarray(values, dtype)[labels], geometry), path)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from synthmed.data.formats import PictureSource, Source, ending_of, source_of
 from synthmed.data.readers import Dataset, read_dataset
 from synthmed.data.store import MANIFEST, read_manifest
-from synthmed.data.volumes import PictureSource, Source, ending_of, source_of
 from synthmed.errors import UserError
 from synthmed.files import read_json
 from synthmed.progress import Progress, silent

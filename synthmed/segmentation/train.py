@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from synthmed.data.pictures import SHORTEST_SIDE, render_outlines, save_png, tile
 from synthmed.data.schema import CaseRecord, Split
-from synthmed.data.split import keep_training_patients
+from synthmed.data.selection import keep_training_patients
 from synthmed.data.store import Store
 from synthmed.data.stream import SliceSource
 from synthmed.data.synthetic import SyntheticSet

@@ -7,8 +7,7 @@ import nibabel as nib
 import numpy as np
 
 import synthmed
-from synthmed.data.orientation import AXIS_NAMES
-from synthmed.data.template import Template
+from synthmed.data.geometry import AXIS_NAMES, Template
 from synthmed.evaluation.result import Estimate, EvaluationSummary, Verdict
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from synthmed.data.geometry import VIEWS, turn_shape
 from synthmed.data.inspect import fingerprint, refuse_problems
-from synthmed.data.orientation import VIEWS, turn_shape
 from synthmed.data.plan import PlanOptions, explain_plan
 from synthmed.segmentation.auto_ratio import SEARCH_TRAININGS
 from synthmed.study.config import Configuration

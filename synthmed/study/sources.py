@@ -8,7 +8,7 @@ from typing import Any
 from synthmed.data.readers import Dataset, ReadOptions, read_dataset
 from synthmed.data.request import make_request
 from synthmed.data.schema import Split
-from synthmed.data.split import draw_split, keep_training_patients, read_split
+from synthmed.data.selection import draw_split, keep_training_patients, read_split
 from synthmed.errors import UserError, check_leak, present
 from synthmed.files import read_json, sha256_file, sha256_json, write_json
 from synthmed.study.config import Configuration, DataSet, Phantom

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from synthmed import __version__
 from synthmed.backend import backend_name
 from synthmed.data.attributes import AttributeTable, attribute_table
+from synthmed.data.geometry import Template
 from synthmed.data.store import Store
-from synthmed.data.template import Template
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.training.checkpoint import Checkpoint, checkpoint_paths, find_newest, list_checkpoints

@@ -12,8 +12,8 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from synthmed.data.fitting import check_training
 from synthmed.data.phantom import write_phantom
+from synthmed.data.plan import check_training
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
 from synthmed.data.synthetic import SyntheticSet

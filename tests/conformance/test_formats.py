@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from synthmed.cli.main import app
 from synthmed.data.readers import load_case, read_dataset
-from synthmed.data.restore import as_nifti
+from synthmed.data.slicing import as_nifti
 from synthmed.data.store import Store
 from synthmed.segmentation.score import score_folders
 

@@ -20,11 +20,11 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from synthmed.data.formats import NiftiSource
+from synthmed.data.formats.itk import ItkSource
 from synthmed.data.inspect import fingerprint
 from synthmed.data.phantom import write_phantom
 from synthmed.data.readers import CaseFiles, read_dataset
-from synthmed.data.volumes import NiftiSource
-from synthmed.data.volumes.itk import ItkSource
 from synthmed.files import read_json, write_json
 from synthmed.generation.generate import generate
 from synthmed.generation.merge import merge

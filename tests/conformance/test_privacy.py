@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from synthmed.cli.main import main
-from synthmed.data.dicom.headers import PERSONAL
+from synthmed.data.dicom.slices import PERSONAL
 
 QUICK = ["--batch", "4", "--precision", "float32", "--set", "channel_base=256", "--set", "channel_max=16"]
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")

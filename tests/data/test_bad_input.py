@@ -50,7 +50,7 @@ def run(command: str) -> tuple[int, str, str]:
     changed = mock.patch.dict("os.environ", dict(word.split("=", 1) for word in variables))
     out, error = io.StringIO(), io.StringIO()
     # Nobody waits for a server that is not there.
-    waiting = mock.patch("synthmed.data.download.fetch.time.sleep")
+    waiting = mock.patch("synthmed.data.download.time.sleep")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), waiting, changed:
         try:
             main(words[len(variables) :])

@@ -79,9 +79,8 @@ def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
 
 def read_all(name: str, folder: Path, count: int) -> None:
     """Read mutations of a format; print what should not happen."""
-    from synthmed.data.readers.base import CaseFiles
-    from synthmed.data.readers.case import load_case
-    from synthmed.data.volumes import source_of
+    from synthmed.data.formats import source_of
+    from synthmed.data.readers.base import CaseFiles, load_case
     from synthmed.errors import UserError
 
     example = write_example(folder, name)

@@ -6,9 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthmed.data import intensities
-from synthmed.data.bias import correct_bias
-from synthmed.data.foreground import body_mask, content_box
-from synthmed.data.intensities import fit_normalisation, normalise
+from synthmed.data.intensities import body_mask, content_box, correct_bias, fit_normalisation, normalise
 from synthmed.data.schema import Scaling
 
 ZSCORE = Scaling(method="zscore", low=-4, high=4)

@@ -1,11 +1,11 @@
-"""Tests of synthmed.data.order."""
+"""Tests of synthmed.data.selection."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.data.order import SliceOrder
+from synthmed.data.selection import SliceOrder
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.orientation."""
+"""Tests of synthmed.data.geometry."""
 
 from itertools import permutations, product
 
@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthmed.data.orientation import VIEWS, axis_codes, turn, turn_affine, turn_shape
+from synthmed.data.geometry import VIEWS, axis_codes, turn, turn_affine, turn_shape
 
 ALL_CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]
 

@@ -4,9 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthmed.data.anatomy import CLASSES
 from synthmed.data.inspect import fingerprint
-from synthmed.data.phantom import draw_case, write_phantom
+from synthmed.data.phantom import CLASSES, draw_case, write_phantom
 from synthmed.data.readers import read_dataset
 from synthmed.errors import UserError
 

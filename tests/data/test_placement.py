@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.placement."""
+"""Tests of synthmed.data.geometry."""
 
 import nibabel as nib
 import numpy as np
@@ -6,8 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.data.orientation import turn
-from synthmed.data.placement import cropped, place, placed_affine, plan_placement, unplace
+from synthmed.data.geometry import cropped, place, placed_affine, plan_placement, turn, unplace
 from synthmed.data.schema import Geometry, Plan, Scaling
 
 

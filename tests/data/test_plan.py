@@ -1,13 +1,12 @@
-"""Tests of synthmed.data.plan and synthmed.data.fitting."""
+"""Tests of synthmed.data.plan and synthmed.data.plan."""
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from synthmed.data.fitting import check_training, parse_rules
-from synthmed.data.foreground import hounsfield_counts
 from synthmed.data.inspect import CaseFingerprint, Fingerprint
-from synthmed.data.plan import PlanOptions, explain_plan
+from synthmed.data.intensities import hounsfield_counts
+from synthmed.data.plan import PlanOptions, check_training, explain_plan, parse_rules
 from synthmed.data.schema import Geometry, Plan, Scaling
 from synthmed.errors import LeakError, UserError
 

@@ -7,14 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
+from synthmed.data.formats import NiftiVolume
 from synthmed.data.intensities import normalise
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import Case, load_case, read_dataset
-from synthmed.data.restore import as_nifti, restore_images, restore_labels
 from synthmed.data.schema import CaseRecord, Geometry, Plan, Scaling
-from synthmed.data.slicing import prepare_case
+from synthmed.data.slicing import as_nifti, prepare_case, restore_images, restore_labels
 from synthmed.data.store import Store
-from synthmed.data.volumes import NiftiVolume
 from synthmed.errors import UserError
 from synthmed.files import write_json
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synthmed.data.formats import NiftiSource, NiftiVolume
 from synthmed.data.readers import CaseFiles, load_case, read_dataset, read_images
 from synthmed.data.readers.base import natural_key
-from synthmed.data.volumes import NiftiSource, NiftiVolume
 from synthmed.errors import UserError
 
 

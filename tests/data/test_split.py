@@ -1,10 +1,10 @@
-"""Tests of synthmed.data.split."""
+"""Tests of synthmed.data.selection."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthmed.data.split import draw_split, keep_training_patients, parse_fractions, read_split
+from synthmed.data.selection import draw_split, keep_training_patients, parse_fractions, read_split
 from synthmed.errors import UserError
 from synthmed.files import write_json
 

@@ -12,7 +12,7 @@ import pytest
 from synthmed.data import store as store_module
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
-from synthmed.data.restore import restore_images, restore_labels
+from synthmed.data.slicing import restore_images, restore_labels
 from synthmed.data.store import Store, find_latest_store
 from synthmed.errors import UserError
 

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from synthmed.data.order import SliceOrder
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import read_dataset
+from synthmed.data.selection import SliceOrder
 from synthmed.data.stream import ReadAhead, as_dataset, slice_reader
 
 

@@ -12,11 +12,11 @@ import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synthmed.data.formats import NiftiSource
+from synthmed.data.formats.itk import ItkSource
+from synthmed.data.formats.pictures import PictureSource
 from synthmed.data.readers import CaseFiles, Dataset
 from synthmed.data.schema import Geometry
-from synthmed.data.volumes import NiftiSource
-from synthmed.data.volumes.itk import ItkSource
-from synthmed.data.volumes.pictures import PictureSource
 from synthmed.errors import UserError
 from synthmed.generation.merge import file_names, save, write_real_case
 

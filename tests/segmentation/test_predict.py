@@ -9,8 +9,7 @@ import pytest
 
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import load_case, read_dataset
-from synthmed.data.restore import restore_labels
-from synthmed.data.slicing import prepare_case
+from synthmed.data.slicing import prepare_case, restore_labels
 from synthmed.errors import UserError
 from synthmed.segmentation import predict as predicting
 from synthmed.segmentation.augment import Augmentation, with_mirror

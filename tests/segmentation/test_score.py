@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from synthmed.data.formats import source_of
 from synthmed.data.readers import CaseFiles, Dataset, read_dataset
-from synthmed.data.volumes import source_of
 from synthmed.errors import UserError
 from synthmed.segmentation import score as label_maps
 from synthmed.segmentation.score import find_patients, score_folders, write_scores

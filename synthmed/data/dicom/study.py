@@ -1,19 +1,55 @@
-"""Files of a folder as studies of series, and which series of a study are one case's channels."""
+"""DICOM studies: which series are whose, what they are called, and which is which channel."""
 
+import hashlib
 import re
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
-from synthmed.data.dicom.headers import SECONDARY_CAPTURE, Header
 from synthmed.data.dicom.labels import LabelObject, read_label_object
-from synthmed.data.dicom.names import tidy
-from synthmed.data.dicom.slices import Slice
+from synthmed.data.dicom.slices import SECONDARY_CAPTURE, Header, Slice
 from synthmed.data.dicom.stack import SeveralVolumesError, Stack, plane, stack
 from synthmed.data.people import Identity
 from synthmed.errors import UserError
+
+LONGEST = 40
+
+
+def tidy(text: str) -> str:
+    """Return a free text as a name: letters, digits and `_ . + -`, single spaces, at most 40 characters."""
+    kept = re.sub(r"[^\w.+\- ]+", " ", unicodedata.normalize("NFKC", text))
+    return " ".join(kept.split())[:LONGEST].strip(" .")
+
+
+def study_names(uids: Iterable[str]) -> dict[str, str]:
+    """Return a pseudonym for each StudyInstanceUID: the first 8 hex digits of its SHA-256, 16 where two would agree."""
+    digests = {uid: hashlib.sha256(uid.encode()).hexdigest() for uid in uids}
+    for digits in (8, 16, 64):
+        names = {uid: f"study-{digest[:digits]}" for uid, digest in digests.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
+def patient_names(patients: Mapping[str, str], studies: Mapping[str, str]) -> dict[str, str]:
+    """Return a pseudonym of each study's patient, made of the first of the patient's studies.
+
+    A digest of the PatientID itself would not do: IDs are short, and all of them can be tried.
+
+    Args:
+        patients: PatientID by StudyInstanceUID; empty where it is not known, and the study then has its own patient.
+        studies: Pseudonyms from `study_names`.
+    """
+    first: dict[str, str] = {}
+    for uid in sorted(studies, key=lambda uid: studies[uid]):
+        first.setdefault(patients[uid] or f"\0{uid}", studies[uid])
+    return {uid: first[patients[uid] or f"\0{uid}"].replace("study-", "patient-") for uid in studies}
+
 
 LABELS = ("SEG", "RTSTRUCT")
 _SCOUT = re.compile(r"locali[sz]er|scout|topogram|surview|scanogram|3[ -]?plane", re.IGNORECASE)
@@ -220,3 +256,111 @@ def _same_grid(one: Series, other: Series) -> bool:
 def _same_plane(one: Series, other: Series) -> bool:
     space = one.header.frame_of_reference
     return bool(space) and space == other.header.frame_of_reference and plane(one.slices[0]) == plane(other.slices[0])
+
+
+COLOURS = ("red", "green", "blue")
+MEND = "add the series, move the study out, or choose channels with --channel NAME=PATTERN"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The series of one study that are its channels.
+
+    Attributes:
+        study: The study.
+        series: A series for each channel, None where the study lacks it.
+        spare: How many series of the same grid are no channel.
+        away: How many series lie on other grids.
+    """
+
+    study: Study
+    series: tuple[Series | None, ...]
+    spare: int
+    away: int
+
+
+def choose_channels(
+    studies: list[Study], wanted: tuple[tuple[str, str], ...] = ()
+) -> tuple[tuple[str, ...], list[Choice]]:
+    """Return the names of the channels and, for each study, its series.
+
+    Args:
+        studies: At least one.
+        wanted: Name of each channel and a pattern (as in a shell) of its description; by default the descriptions
+            that most studies have on their chosen grid are the channels, or "CT" where each has one CT series there.
+
+    Raises:
+        UserError: If no study has a series that a pattern asks for.
+    """
+    if wanted:
+        names = tuple(name for name, _ in wanted)
+        patterns = tuple(pattern.casefold() for _, pattern in wanted)
+        choices = [_matching(study, patterns) for study in studies]
+        for name, pattern, found in zip(
+            names, patterns, zip(*(one.series for one in choices), strict=True), strict=True
+        ):
+            if not any(found):
+                known = ", ".join(sorted({one.name for study in studies for group in study.groups for one in group}))
+                raise UserError(f"--channel {name}={pattern} fits no series: choose among {known}")
+        return names, choices
+    if all(len(study.groups[0]) == 1 and study.groups[0][0].header.modality == "CT" for study in studies):
+        # One CT series each: Hounsfield units are the same everywhere, whatever a site calls its protocol.
+        return ("CT",), [_choice(study, study.groups[0], 1) for study in studies]
+    named = [[_named(group) for group in study.groups] for study in studies]
+    counts = Counter(tuple(sorted(_folded(groups[0]))) for groups in named)
+    # The set of names that most studies have; of two as frequent ones the larger.
+    usual = max(counts, key=lambda names: (counts[names], len(names), names))
+    first = next(groups[0] for groups in named if tuple(sorted(_folded(groups[0]))) == usual)
+    names = tuple(first)
+    return names, [_best(study, groups, names) for study, groups in zip(studies, named, strict=True)]
+
+
+def _folded(names: dict[str, Series]) -> dict[str, Series]:
+    return {name.casefold(): one for name, one in names.items()}
+
+
+def _named(group: tuple[Series, ...]) -> dict[str, Series]:
+    """Return the series of a group by names that are told apart: what has none or repeats becomes "MR 1", "MR 2"."""
+    counts = Counter(one.name.casefold() for one in group)
+    named: dict[str, Series] = {}
+    numbers: Counter[str] = Counter()
+    for one in group:
+        name = one.name
+        if not one.described or counts[name.casefold()] > 1:
+            numbers[one.header.modality] += 1
+            name = f"{one.header.modality or 'series'} {numbers[one.header.modality]}"
+        named[name] = one
+    return named
+
+
+def _best(study: Study, groups: list[dict[str, Series]], names: tuple[str, ...]) -> Choice:
+    wanted = [name.casefold() for name in names]
+    # max takes the first of equals, and groups come best first.
+    folded = max((_folded(group) for group in groups), key=lambda group: sum(name in group for name in wanted))
+    return _choice(study, tuple(folded.get(name) for name in wanted), len(folded))
+
+
+def _matching(study: Study, patterns: tuple[str, ...]) -> Choice:
+    best: tuple[tuple[Series | None, ...], int] = ((None,) * len(patterns), 0)
+    for group in study.groups:
+        found: list[Series | None] = []
+        for pattern in patterns:
+            fitting = [one for one in group if fnmatchcase(_spoken(one).casefold(), pattern)]
+            if len(fitting) > 1:
+                names = ", ".join(one.name for one in fitting)
+                raise UserError(f"{study.path}: the pattern {pattern} fits {len(fitting)} series ({names}): narrow it")
+            found.append(fitting[0] if fitting else None)
+        if sum(one is not None for one in found) > sum(one is not None for one in best[0]):
+            best = tuple(found), len(group)
+    return _choice(study, *best)
+
+
+def _spoken(series: Series) -> str:
+    """Return what a pattern of the user is compared with: a name that is withheld, too, for the user knows it."""
+    return tidy(series.header.description) if series.withheld else series.name
+
+
+def _choice(study: Study, series: tuple[Series | None, ...], in_group: int) -> Choice:
+    total = sum(len(group) for group in study.groups)
+    taken = sum(one is not None for one in series)
+    return Choice(study, series, in_group - taken, total - in_group)

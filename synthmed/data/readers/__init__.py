@@ -4,18 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions
-from synthmed.data.readers.case import load_case
-from synthmed.data.readers.channels import Wanted, match_channels
-from synthmed.data.readers.description import FILE, UNNAMED, name_of
+from synthmed.data.formats import PICTURE_ENDINGS, VOLUME_ENDINGS
+from synthmed.data.readers.base import Case, CaseFiles, Dataset, Reader, ReadOptions, Wanted, load_case, match_channels
 from synthmed.data.readers.dicom import DicomReader
-from synthmed.data.readers.folders import VolumeFolderReader
-from synthmed.data.readers.images import Images, image_cases
-from synthmed.data.readers.msd import DecathlonReader
-from synthmed.data.readers.nnunet import NnunetReader
-from synthmed.data.readers.photos import PictureReader
-from synthmed.data.readers.unlabelled import read_unlabelled
-from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS
+from synthmed.data.readers.folders import PictureReader, VolumeFolderReader
+from synthmed.data.readers.images import Images, image_cases, read_unlabelled
+from synthmed.data.readers.nnunet import FILE, UNNAMED, DecathlonReader, NnunetReader, name_of
 from synthmed.errors import UserError
 
 __all__ = [

@@ -4,16 +4,26 @@ import itertools
 from collections import Counter
 from pathlib import Path
 
-from synthmed.data.dicom.channels import COLOURS, MEND, Choice, choose_channels
-from synthmed.data.dicom.headers import Header, holds_dicom, read_headers
 from synthmed.data.dicom.labels import LabelObject, LabelSource
-from synthmed.data.dicom.names import patient_names, study_names, tidy
-from synthmed.data.dicom.series import RefusedSource, SeriesSource
-from synthmed.data.dicom.study import LABELS, Series, Study, studies_of
+from synthmed.data.dicom.slices import Header, holds_dicom, read_headers
+from synthmed.data.dicom.stack import RefusedSource, SeriesSource
+from synthmed.data.dicom.study import (
+    COLOURS,
+    LABELS,
+    MEND,
+    Choice,
+    Series,
+    Study,
+    choose_channels,
+    patient_names,
+    studies_of,
+    study_names,
+    tidy,
+)
+from synthmed.data.formats import Source
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions
-from synthmed.data.readers.description import UNNAMED
+from synthmed.data.readers.nnunet import UNNAMED
 from synthmed.data.schema import IGNORE, Geometry
-from synthmed.data.volumes import Source
 from synthmed.errors import UserError
 
 _MODALITIES: dict[str, Modality] = {"CT": "CT", "MR": "MRI"}

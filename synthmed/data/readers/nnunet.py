@@ -1,7 +1,4 @@
-"""nnU-Net raw, version 2: `imagesTr/CASE_0000.nii.gz` (a file a channel), `labelsTr/CASE.nii.gz`, dataset.json.
-
-Source: nnU-Net's documentation/dataset_format.md, region_based_training.md and ignore_label.md.
-"""
+"""Reader of the layouts with a dataset.json: nnU-Net raw and the Medical Segmentation Decathlon."""
 
 import math
 import re
@@ -10,13 +7,166 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synthmed.data.formats import NIFTI_ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, NiftiSource, Source, source_of
 from synthmed.data.readers.base import CaseFiles, Dataset, Modality, ReadOptions, natural_key, visible_files
-from synthmed.data.readers.description import FILE, channel_names, class_table, licence_of, name_of, read_description
-from synthmed.data.readers.modality import modality_of
-from synthmed.data.readers.patients import assign_patients
-from synthmed.data.volumes import PICTURE_ENDINGS, VOLUME_ENDINGS, Source, source_of
+from synthmed.data.readers.naming import assign_patients
 from synthmed.errors import UserError
 from synthmed.files import read_json
+
+FILE = "dataset.json"
+UNNAMED = "unnamed"
+"""Name of a data set that has none: its folder's may tell of people, and would be in all that is made of it."""
+_LONGEST = 100
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the content of a folder's dataset.json.
+
+    Raises:
+        UserError: If it is missing or not a JSON object.
+    """
+    content = read_json(path / FILE)
+    if not isinstance(content, dict):
+        raise UserError(f"{path / FILE} is not a JSON object: write it as the data set's layout asks")
+    return content
+
+
+def described_channels(path: Path) -> tuple[str, ...] | None:
+    """Return the names of the channels in a folder's dataset.json, of whichever layout; None where there is none.
+
+    Raises:
+        UserError: If the description is wrong.
+    """
+    if not (path / FILE).is_file():
+        return None
+    content = read_description(path)
+    key = next((key for key in ("channel_names", "modality") if key in content), None)
+    return None if key is None else channel_names(content, key, path)
+
+
+def channel_names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    """Return the names of the channels, in the order of their numbers.
+
+    Raises:
+        UserError: If they are not numbered from 0 without a gap.
+    """
+    named = content.get(key)
+    if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))} or not named:
+        raise UserError(f'{path / FILE}: "{key}" must name the channels by number, as {{"0": "T1", "1": "FLAIR"}}')
+    return tuple(str(named[str(number)]) for number in range(len(named)))
+
+
+def class_table(pairs: list[tuple[str, Any]], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return class names and their values, sorted by value, from (name, value) pairs.
+
+    Raises:
+        UserError: If values are no integers or repeat, names repeat, or no class has the value 0.
+    """
+    try:
+        table = sorted((int(str(value)), str(name)) for name, value in pairs)
+    except ValueError:
+        raise UserError(f'{path / FILE}: each of "labels" must have one whole number') from None
+    values, names = tuple(value for value, _ in table), tuple(name for _, name in table)
+    if not values or values[0] != 0:
+        raise UserError(f'{path / FILE}: "labels" must have a background with the value 0 and no negative value')
+    if len(set(values)) < len(values) or len(set(names)) < len(names):
+        raise UserError(f'{path / FILE}: two of "labels" have the same name or value')
+    if len(values) > 256:
+        raise UserError(f'{path / FILE}: {len(values)} "labels" are more than the 256 that a store holds')
+    return names, values
+
+
+def name_of(content: dict[str, Any]) -> str:
+    """Return the name that a description states, in one line, else `UNNAMED`."""
+    return " ".join(str(content.get("name") or "").split())[:_LONGEST] or UNNAMED
+
+
+def licence_of(content: dict[str, Any]) -> str:
+    """Return the licence that a description states, in either spelling, else "unknown"."""
+    return str(content.get("licence") or content.get("license") or "unknown")
+
+
+_MRI = re.compile(
+    r"mri?|t1\w*|t2\w*|flair\w*|pd\w{0,2}|adc|dwi\w*|dce\w*|swi|swan|tof|bold|fmri|asl|dti|mprage|ti?rse|stir|lge|cine",
+    re.IGNORECASE,
+)
+
+
+def modality_of(channel: str) -> Modality:
+    """Return the kind of a channel's intensities: "CT" where it is named so, "MRI" for its sequences, else "other"."""
+    parts = [part for part in re.split(r"[^0-9A-Za-z]+", channel) if part]
+    if any(part.upper() == "CT" for part in parts):
+        return "CT"
+    return "MRI" if any(_MRI.fullmatch(part) for part in parts) else "other"
+
+
+class DecathlonReader:
+    """Reads the layout of the Medical Segmentation Decathlon."""
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether the folder has a dataset.json with "modality"."""
+        return (path / FILE).is_file() and "modality" in read_description(path)
+
+    def read(self, path: Path, options: ReadOptions) -> Dataset:
+        """Return the training part of the set; files under `test` have no labels and are left out."""
+        content = read_description(path)
+        labels = content.get("labels")
+        if not isinstance(labels, dict):
+            raise UserError(f'{path / FILE}: "labels" must give each value its name, as {{"0": "background"}}')
+        classes, values = class_table([(str(name), value) for value, name in labels.items()], path)
+        channels = channel_names(content, "modality", path)
+        cases = [_case(entry, path) for entry in _training(content, path)]
+        cases.sort(key=lambda case: natural_key(case.case))
+        names = [case.case for case in cases]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f'{path / FILE}: "training" lists {twice} twice: keep it once')
+        cases, notes = assign_patients(cases, options.patient_pattern)
+        ending = ".nii" if cases and cases[0].images[0].path.name.lower().endswith(".nii") else ".nii.gz"
+        listed = {case.label.path for case in cases if case.label}
+        return Dataset(
+            path=path,
+            name=name_of(content),
+            licence=licence_of(content),
+            layout="Medical Segmentation Decathlon",
+            channels=channels,
+            classes=classes,
+            label_values=values,
+            cases=cases,
+            modalities=tuple(modality_of(channel) for channel in channels),
+            notes=notes,
+            orphans=[label for label in visible_files(path / "labelsTr", ending) if label not in listed],
+            file_ending=ending,
+        )
+
+
+def _training(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    entries = content.get("training")
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("image"), str) for entry in entries
+    ):
+        raise UserError(f'{path / FILE}: "training" must list {{"image": ..., "label": ...}} pairs')
+    return entries
+
+
+def _case(entry: dict[str, Any], path: Path) -> CaseFiles:
+    image = _inside(path, entry["image"])
+    label = _inside(path, entry["label"]) if isinstance(entry.get("label"), str) else None
+    ending = next((ending for ending in NIFTI_ENDINGS if image.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise UserError(f"{path / FILE}: {entry['image']} is no NIfTI file (.nii.gz or .nii)")
+    case = image.name[: -len(ending)]
+    known = NiftiSource(label) if label and label.is_file() else None
+    return CaseFiles(case=case, patient=case, images=(NiftiSource(image),), label=known)
+
+
+def _inside(path: Path, name: str) -> Path:
+    if "\0" in name:
+        raise UserError(f"{path / FILE}: {name!r} is no file's name: correct the path")
+    joined = path / name
+    if not joined.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"{path / FILE}: {name} lies outside the data set: move it into {path} and correct the path")
+    return joined
 
 
 class NnunetReader:

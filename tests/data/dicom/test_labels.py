@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 
-from synthmed.data.dicom.rtstruct import fill
+from synthmed.data.dicom.labels import fill
 from synthmed.data.inspect import fingerprint
 from synthmed.data.readers import load_case, read_dataset
 from synthmed.errors import UserError

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthmed.data.dicom.headers import PERSONAL, read_header
-from synthmed.data.dicom.names import patient_names, study_names, tidy
+from synthmed.data.dicom.slices import PERSONAL, read_header
+from synthmed.data.dicom.study import patient_names, study_names, tidy
 from synthmed.data.readers import ReadOptions, load_case, read_dataset
 
 

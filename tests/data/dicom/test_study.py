@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from synthmed.data.formats import Volume
 from synthmed.data.inspect import fingerprint
 from synthmed.data.readers import ReadOptions, load_case, read_dataset
-from synthmed.data.volumes import Volume
 
 
 def test_registered_series_are_channels(tmp_path, written, voxels):

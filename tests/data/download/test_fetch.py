@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.download.fetch against a server on loopback."""
+"""Tests of synthmed.data.download against a server on loopback."""
 
 import errno
 import random
@@ -7,8 +7,8 @@ from collections import namedtuple
 
 import pytest
 
-from synthmed.data.download import fetch as module
-from synthmed.data.download.fetch import TRIES, fetch
+from synthmed.data import download as module
+from synthmed.data.download import TRIES, fetch
 from synthmed.errors import UserError
 
 CONTENT = random.Random(0).randbytes(3 << 20)

@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.download.unpack: archives made to do harm."""
+"""Tests of synthmed.data.download: archives made to do harm."""
 
 import gzip
 import io
@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from synthmed.data.download import unpack as module
-from synthmed.data.download.unpack import unpack
+from synthmed.data import download as module
+from synthmed.data.download import unpack
 from synthmed.errors import UserError
 
 

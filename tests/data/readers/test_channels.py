@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from synthmed.data.readers import load_case, read_images
-from synthmed.data.readers.channels import Wanted
+from synthmed.data.readers.base import Wanted
 from synthmed.data.readers.images import image_cases
 from synthmed.errors import UserError
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from synthmed.data.formats import PictureSource
 from synthmed.data.inspect import fingerprint
 from synthmed.data.prepare import prepare
 from synthmed.data.readers import ReadOptions, load_case, read_dataset
-from synthmed.data.volumes import PictureSource
 from synthmed.errors import UserError
 
 # Name of the habit: (images, label maps, case: {channel: file}, channels).

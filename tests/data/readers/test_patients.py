@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.readers.patients."""
+"""Tests of synthmed.data.readers.naming."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthmed.data.formats import NiftiSource
 from synthmed.data.readers import CaseFiles, ReadOptions, read_dataset
-from synthmed.data.readers.patients import assign_patients
-from synthmed.data.volumes import NiftiSource
+from synthmed.data.readers.naming import assign_patients
 from synthmed.errors import UserError
 
 

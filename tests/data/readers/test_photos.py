@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.readers.photos: pictures with masks."""
+"""Tests of synthmed.data.readers.folders: pictures with masks."""
 
 import numpy as np
 import pytest

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from synthmed.data.orientation import LPS_TO_RAS, axis_codes
+from synthmed.data.formats.base import DEFLATE_RATIO, damaged, file_keys
+from synthmed.data.geometry import LPS_TO_RAS, axis_codes
 from synthmed.data.schema import Geometry, as_matrix
-from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 from synthmed.memory import check_memory
 

@@ -1,12 +1,33 @@
-"""Which class reads a file, by the ending of its name."""
+"""Volumes as files hold them: one small class a file format, all with the same few attributes."""
 
 from pathlib import Path
 
-from synthmed.data.volumes.base import Source
-from synthmed.data.volumes.itk import ITK_ENDINGS, ItkSource
-from synthmed.data.volumes.nifti import NIFTI_ENDINGS, NiftiSource
-from synthmed.data.volumes.pictures import PICTURE_ENDINGS, PictureSource
+from synthmed.data.formats.base import ReorderedSource, ReorderedVolume, Source, Volume, damaged
+from synthmed.data.formats.itk import ITK_ENDINGS, ItkSource, ItkVolume
+from synthmed.data.formats.nifti import NIFTI_ENDINGS, NiftiSource, NiftiVolume
+from synthmed.data.formats.pictures import PICTURE_ENDINGS, PictureSource, PictureVolume, picture_header
 from synthmed.errors import UserError
+
+__all__ = [
+    "ITK_ENDINGS",
+    "NIFTI_ENDINGS",
+    "PICTURE_ENDINGS",
+    "VOLUME_ENDINGS",
+    "ItkSource",
+    "ItkVolume",
+    "NiftiSource",
+    "NiftiVolume",
+    "PictureSource",
+    "PictureVolume",
+    "ReorderedSource",
+    "ReorderedVolume",
+    "Source",
+    "Volume",
+    "damaged",
+    "ending_of",
+    "picture_header",
+    "source_of",
+]
 
 VOLUME_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 

@@ -1,18 +1,185 @@
-"""What is wrong with a data set as a whole, told from its cases' fingerprints.
+"""What is found out about each case of a data set, and what is wrong among them."""
 
-The checks cover those of nnU-Net's `verify_dataset_integrity`; what that refuses and synthmed can read is a warning
-here.
-"""
-
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from synthmed.data.fingerprint import CaseFingerprint, Problem
-from synthmed.data.orientation import turn_shape
+from synthmed.data.formats import Volume
+from synthmed.data.geometry import Box, axis_codes, turn_shape
+from synthmed.data.parallel import count_values
 from synthmed.data.people import look_like_people
-from synthmed.data.readers.base import Dataset
-from synthmed.data.readers.description import FILE, read_description
+from synthmed.data.readers import Dataset
+from synthmed.data.readers.base import Modality
+from synthmed.data.readers.nnunet import FILE, read_description
+from synthmed.data.schema import Geometry, Record
+
+
+class Problem(Record):
+    """One thing that is wrong, or a warning: what, in which file, and how to mend it."""
+
+    what: str
+    file: str
+    mend: str
+
+    def __str__(self) -> str:
+        """Return the problem as one line."""
+        return f"{self.file}: {self.what}; {self.mend}"
+
+
+class CaseFingerprint(Record):
+    """What one case is like.
+
+    Attributes:
+        case: Name of the case.
+        patient: Name of its patient.
+        geometry: Of its volume.
+        orientation: Directions of the source array's axes.
+        minimum: Smallest intensity of each channel.
+        maximum: Largest intensity of each channel.
+        hash: SHA-256 of the decoded voxels of all channels.
+        voxels: How many voxels each class has.
+        foreground_slices: Slices with foreground along each axis of the source array.
+        ignored: How many voxels are marked as not known.
+        content: Voxels of the source array outside which every channel has its lowest value, along each axis.
+        hounsfield: Of each channel that is CT, how many foreground voxels have which HU (see `hounsfield_counts`);
+            of each other one, nothing.
+    """
+
+    case: str
+    patient: str
+    geometry: Geometry
+    orientation: str
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    hash: str
+    voxels: tuple[int, ...]
+    foreground_slices: tuple[int, int, int]
+    ignored: int = 0
+    content: Box | None = None
+    hounsfield: tuple[dict[int, int], ...] = ()
+
+
+class Fingerprint(Record):
+    """What a data set is like and what is wrong with it.
+
+    Attributes:
+        dataset: Name of the data set.
+        layout: Name of its layout.
+        licence: As its description states it.
+        channels: Names of the channels.
+        modalities: Kind of each channel's intensities; empty where it is not known.
+        classes: Names of the classes, background first.
+        label_values: Value of each class in the label files.
+        ignore_value: Value that means "not known".
+        regions: Name of each region and the label values that it is made of.
+        patients: How many patients there are.
+        cases: Those that have no problem.
+        problems: What must be mended: with any of them the set is not prepared.
+        warnings: What may spoil a study; the set can be prepared all the same.
+        notes: What is good to know.
+    """
+
+    dataset: str
+    layout: str
+    licence: str
+    channels: tuple[str, ...]
+    modalities: tuple[Modality, ...] = ()
+    classes: tuple[str, ...]
+    label_values: tuple[int, ...]
+    ignore_value: int | None = None
+    regions: dict[str, tuple[int, ...]] = {}
+    patients: int
+    cases: tuple[CaseFingerprint, ...]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def orientations(self) -> dict[str, int]:
+        """Return how many cases have each orientation."""
+        return dict(Counter(case.orientation for case in self.cases).most_common())
+
+    def class_shares(self) -> tuple[float, ...]:
+        """Return the share of all known voxels that each class has, 0..1."""
+        total = np.sum([case.voxels for case in self.cases], axis=0) if self.cases else np.zeros(len(self.classes))
+        return tuple(float(share) for share in total / max(float(np.sum(total)), 1.0))
+
+    def class_cases(self) -> tuple[int, ...]:
+        """Return how many cases show each class."""
+        return tuple(sum(case.voxels[index] > 0 for case in self.cases) for index in range(len(self.classes)))
+
+    def ignored_share(self) -> float:
+        """Return the share of all voxels that are marked as not known, 0..1."""
+        ignored = sum(case.ignored for case in self.cases)
+        return ignored / max(ignored + sum(sum(case.voxels) for case in self.cases), 1)
+
+
+def compare(volume: Volume, other: Volume, name: str, problems: list[Problem]) -> None:
+    """Add a problem where a volume does not lie on another one, which the message calls `name`."""
+    own, reference = volume.geometry, other.geometry
+    mend = f"resample it onto {other.path.name}"
+    if own.shape != reference.shape:
+        what = f"shape {own.shape} differs from {name} {reference.shape}"
+        problems.append(Problem(what=what, file=str(volume.path), mend=mend))
+        return
+    affine, wanted = np.asarray(own.affine), np.asarray(reference.affine)
+    if np.allclose(affine, wanted, rtol=1e-4, atol=1e-3):
+        return
+    spacing, wanted_spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, wanted))
+    if not np.allclose(spacing, wanted_spacing, rtol=1e-4, atol=1e-3):
+        what = f"spacing {_join(spacing)} differs from {name} {_join(wanted_spacing)}"
+    elif not np.allclose(affine[:3, :3], wanted[:3, :3], rtol=1e-4, atol=1e-3):
+        what = f"directions of its axes ({axis_codes(affine)}) differ from {name} ({axis_codes(wanted)})"
+    else:
+        what = f"origin {_join(affine[:3, 3])} differs from {name} {_join(wanted[:3, 3])}"
+    mend += ", or copy that header where the voxels do lie on each other"
+    problems.append(Problem(what=what, file=str(volume.path), mend=mend))
+
+
+def _join(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.5g}" for value in values)
+
+
+def not_finite(voxels: np.ndarray, volume: Volume) -> Problem | None:
+    """Return a problem where voxels are NaN or infinite, else None."""
+    bad = int(np.size(voxels) - np.count_nonzero(np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
+    if not bad:
+        return None
+    what, mend = f"NaN or infinite in {bad} voxel{'s' * (bad > 1)}", "replace them, as by background"
+    if bad > voxels.size / 2:
+        what, mend = f"{what}, more than half of them", "export the image again, or remove the case"
+    return Problem(what=what, file=str(volume.path), mend=mend)
+
+
+def label_counts(
+    label: Volume, voxels: np.ndarray, dataset: Dataset, problems: list[Problem]
+) -> tuple[tuple[int, ...], tuple[int, int, int], int] | None:
+    """Return voxels of each class, slices with foreground along each axis, and voxels that are ignored.
+
+    None, and a problem more, where a value is no class of the data set.
+    """
+    found = count_values(voxels)
+    known = {*dataset.label_values, *([] if dataset.ignore_value is None else [dataset.ignore_value])}
+    unknown = [value for value in found if value not in known]
+    if unknown:
+        shown = ", ".join(f"{value:.6g}" for value in unknown[:5]) + ", ..." * (len(unknown) > 5)
+        what = f"has {'values' if len(unknown) > 1 else 'the value'} {shown} not named in the data set's description"
+        mend = 'correct the label map, or add them to "labels" where dataset.json names classes'
+        if all(value != round(value) and abs(value - round(value)) < 0.01 for value in unknown):
+            mend = "round them: they are almost whole numbers, as a scaled header or an interpolation leaves them"
+        elif any(value != round(value) for value in unknown):
+            mend = "write whole class numbers: resample label maps by nearest neighbour alone"
+        problems.append(Problem(what=what, file=str(label.path), mend=mend))
+        return None
+    foreground = voxels != 0
+    ignored = 0
+    if dataset.ignore_value is not None:
+        foreground &= voxels != dataset.ignore_value
+        ignored = found.get(dataset.ignore_value, 0)
+    slices = [int(foreground.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
+    counts = tuple(found.get(value, 0) for value in dataset.label_values)
+    return counts, (slices[0], slices[1], slices[2]), ignored
+
 
 SPACING_RATIO = 4.0
 """Voxels that many times longer than another case's along one direction were hardly made by one protocol."""

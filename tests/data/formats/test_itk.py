@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.volumes.itk."""
+"""Tests of synthmed.data.formats.itk."""
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from synthmed.data.volumes import ItkSource, source_of
+from synthmed.data.formats import ItkSource, source_of
 from synthmed.errors import UserError
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")

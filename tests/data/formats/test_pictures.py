@@ -1,4 +1,4 @@
-"""Tests of synthmed.data.volumes.pictures and picture_files."""
+"""Tests of synthmed.data.formats.pictures and picture_files."""
 
 import struct
 import zlib
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from synthmed.data.orientation import axis_codes
-from synthmed.data.volumes import PictureSource, picture_header, source_of
+from synthmed.data.formats import PictureSource, picture_header, source_of
+from synthmed.data.geometry import axis_codes
 from synthmed.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -11,9 +11,9 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from synthmed.data.orientation import axis_codes
+from synthmed.data.formats.base import DEFLATE_RATIO, damaged, file_keys
+from synthmed.data.geometry import axis_codes
 from synthmed.data.schema import Geometry, as_matrix
-from synthmed.data.volumes.base import DEFLATE_RATIO, damaged, file_keys
 from synthmed.errors import UserError
 from synthmed.memory import check_memory
 
