@@ -6,8 +6,7 @@ import pytest
 pytest.importorskip("tensorflow_serving")
 pytest.importorskip("prometheus_client")
 
-from synthmed.generation.generator import newest_version, shipped_models
-from synthmed.generation.generator import SavedModelGenerator
+from synthmed.generation.generator import SavedModelGenerator, newest_version, shipped_models
 from synthmed.serving.limits import Gate, Limits
 from synthmed.serving.predict import run_within
 from synthmed.serving.servable import Servable
@@ -156,7 +155,7 @@ def test_large_requests_are_drawn_in_chunks_and_are_what_generate_draws(tiny, mo
         drawn = run_within(tiny, "sample", {"seed": seeds, "psi": np.full(19, 0.5, np.float32)}, None)
     finally:
         del tiny.run
-    ours = sampler.sample(seeds, 0.5)
+    ours = sampler.sample_seeds(seeds, 0.5)
     assert calls == [8, 8, 8] and drawn["image"].shape[0] == 19
     assert np.array_equal(drawn["image"], ours.images) and np.array_equal(drawn["mask"], ours.labels)
     described = run_within(tiny, "describe", {"seed": seeds}, None)["description"]
