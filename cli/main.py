@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         if not ctx.find_root().params.get("debug"):
-            from .quiet import quieten_tensorflow
+            from synthmed.quiet import quieten_tensorflow
 
             quieten_tensorflow()
         command: click.Command = import_module(f".{COMMANDS[name][0]}", __package__).command

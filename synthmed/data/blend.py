@@ -3,20 +3,31 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from synthmed.data.schema import Split
-from synthmed.data.stream import Batch, Reader, as_dataset, slice_reader
+from synthmed.data.stream import Batch, Reader, SliceSource, as_dataset, slice_reader
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import LeakError, UserError
 
-if TYPE_CHECKING:
-    from synthmed.data.store import Store
-
 # Keeps the order of synthetic slices apart from that of real ones.
 SYNTHETIC_SEEDS = 2**30
+
+
+class RealSlices(SliceSource, Protocol):
+    """What blending asks of a store."""
+
+    path: Path
+    classes: tuple[str, ...]
+
+    @property
+    def held_out_hashes(self) -> set[str]:
+        """Content hashes of the validation and test cases."""
+
+    def indices(self, split: Split) -> np.ndarray:
+        """Return the numbers of the slices of a split."""
 
 
 def batch_parts(batch: int, ratio: float) -> tuple[int, int]:
@@ -41,7 +52,7 @@ def batch_parts(batch: int, ratio: float) -> tuple[int, int]:
 
 
 def blended_reader(
-    store: "Store",
+    store: RealSlices,
     synthetic: SyntheticSet | Path | str | None,
     *,
     ratio: float = 1.0,
@@ -74,7 +85,7 @@ def blended_reader(
     return read
 
 
-def blended_dataset(store: "Store", synthetic: SyntheticSet | Path | str | None, **options: Any) -> Any:
+def blended_dataset(store: RealSlices, synthetic: SyntheticSet | Path | str | None, **options: Any) -> Any:
     """Return an endless `tf.data.Dataset` of (image, label); see `Store.blend`."""
     return as_dataset(blended_reader(store, synthetic, **options), start=0).map(
         lambda batch: (batch["image"], batch["label"])
@@ -82,7 +93,7 @@ def blended_dataset(store: "Store", synthetic: SyntheticSet | Path | str | None,
 
 
 def blended_torch(
-    store: "Store", synthetic: SyntheticSet | Path | str | None, *, as_dict: bool = False, **options: Any
+    store: RealSlices, synthetic: SyntheticSet | Path | str | None, *, as_dict: bool = False, **options: Any
 ) -> Any:
     """Return an endless PyTorch `IterableDataset`, channels first; see `Store.torch`.
 
@@ -110,7 +121,7 @@ def blended_torch(
     return Blended()
 
 
-def _check(drawn: SyntheticSet, store: "Store") -> None:
+def _check(drawn: SyntheticSet, store: RealSlices) -> None:
     for what, own, wanted in (
         ("channels", tuple(drawn.channels), tuple(store.channels)),
         ("classes", tuple(drawn.classes), tuple(store.classes)),

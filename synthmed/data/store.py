@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -11,6 +12,9 @@ from synthmed.data.schema import CaseRecord, Manifest, Plan, Split
 from synthmed.data.selection import select
 from synthmed.errors import UserError
 from synthmed.files import read_json
+
+if TYPE_CHECKING:
+    from synthmed.data.synthetic import SyntheticSet
 
 MANIFEST = "manifest.json"
 CLASS_COUNTS = "class_counts.npy"
@@ -155,6 +159,63 @@ class Store:
     def held_out_hashes(self) -> set[str]:
         """Content hashes of the validation and test cases: nothing may be taught by them."""
         return {*self.hashes("val"), *self.hashes("test")}
+
+    def blend(
+        self,
+        synthetic: "SyntheticSet | Path | str | None" = None,
+        *,
+        ratio: float = 1.0,
+        batch: int = 32,
+        seed: int = 0,
+        split: Split = "train",
+    ) -> Any:
+        """Return an endless `tf.data.Dataset` of real and synthetic slices, the same for the same seed.
+
+        Each element is (image float32 `[batch, H, W, C]` in [-1, 1], label uint8 `[batch, H, W]`), real slices first.
+
+        Args:
+            synthetic: A set that `generate` wrote; None for real slices alone.
+            ratio: Synthetic slices for each real one; 0 is real alone, infinity synthetic alone.
+            batch: Slices in a batch.
+            seed: Of the order.
+            split: Whose real slices.
+
+        Raises:
+            UserError: If the set does not fit the store, or its generator knows a patient whom the store holds out.
+
+        Example:
+            >>> images, labels = next(iter(sm.open_store("store").blend("drawn", batch=8)))
+            >>> tuple(labels.shape)
+            (8, 32, 32)
+        """
+        from synthmed.data.blend import blended_dataset
+
+        return blended_dataset(self, synthetic, ratio=ratio, batch=batch, seed=seed, split=split)
+
+    def torch(
+        self,
+        synthetic: "SyntheticSet | Path | str | None" = None,
+        *,
+        ratio: float = 1.0,
+        batch: int = 32,
+        seed: int = 0,
+        split: Split = "train",
+        as_dict: bool = False,
+    ) -> Any:
+        """Return the batches of `blend` as a PyTorch `IterableDataset`, for a `DataLoader` with `batch_size=None`.
+
+        Each element is (image float32 `[batch, C, H, W]`, label int64 `[batch, H, W]`); with `as_dict`, as in MONAI,
+        {"image": ..., "label": int64 `[batch, 1, H, W]`}.
+
+        Raises:
+            UserError: As `blend`, and if PyTorch is not installed.
+
+        Example:
+            >>> batches = sm.open_store("store").torch("drawn", batch=8)  # doctest: +SKIP
+        """
+        from synthmed.data.blend import blended_torch
+
+        return blended_torch(self, synthetic, ratio=ratio, batch=batch, seed=seed, split=split, as_dict=as_dict)
 
     def templates(self) -> list[Template]:
         """Return geometry and intensity scale of each training case, in their order."""

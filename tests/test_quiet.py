@@ -21,7 +21,7 @@ def test_what_is_no_log_line_passes():
     """A warning that another library prints during the import must reach its reader."""
     code = """
 import os
-from synthmed.cli import quiet
+from synthmed import quiet
 with quiet._without_chatter():
     os.write(2, b"I0000 00:00:17 5448 port.cc:153] oneDNN custom operations are on.\\n")
     os.write(2, b"your GPU is on fire\\n")
@@ -33,7 +33,7 @@ os.write(2, b"I0000 00:00:17 later\\n")
 
 def test_log_level_zero_silences_nothing():
     """Somebody who hunts a fault sets TF_CPP_MIN_LOG_LEVEL=0 and must get every line."""
-    code = "import sys; from synthmed.cli import quiet; n = len(sys.meta_path); quiet.quieten_tensorflow();"
+    code = "import sys; from synthmed import quiet; n = len(sys.meta_path); quiet.quieten_tensorflow();"
     code += "print(len(sys.meta_path) - n)"
     for level, hooks in (("0", "0\n"), ("2", "1\n")):
         done = subprocess.run(

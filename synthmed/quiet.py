@@ -17,10 +17,13 @@ SLOW_SECONDS = 1.0
 _CHATTER = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d")
 
 
-def quieten_tensorflow() -> None:
+def quieten_tensorflow(*, slow: str | None = "loading TensorFlow") -> None:
     """Silence TensorFlow's logs from its import on; with TF_CPP_MIN_LOG_LEVEL=0 in the environment nothing is silenced.
 
     That variable alone is not enough: TensorFlow 2.21 reads it after it has written its first lines.
+
+    Args:
+        slow: Line to print where the import takes longer than a second; None prints nothing.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
@@ -30,11 +33,14 @@ def quieten_tensorflow() -> None:
     # nibabel prints the errors that it then raises.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _QuietImport())
+        sys.meta_path.insert(0, _QuietImport(slow))
 
 
 class _QuietImport(MetaPathFinder):
     """Finds tensorflow until it is imported, and runs that import with standard error filtered."""
+
+    def __init__(self, slow: str | None = None):
+        self.slow = slow
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -53,7 +59,7 @@ class _QuietImport(MetaPathFinder):
             def execute_quietly(module: ModuleType) -> None:
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
-                with _said_if_slow("loading TensorFlow"), _without_chatter():
+                with _said_if_slow(self.slow), _without_chatter():
                     execute(module)
 
             spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
@@ -61,8 +67,11 @@ class _QuietImport(MetaPathFinder):
 
 
 @contextmanager
-def _said_if_slow(line: str) -> Iterator[None]:
+def _said_if_slow(line: str | None) -> Iterator[None]:
     """Say what is being done, where the block takes longer than anybody waits without a word."""
+    if line is None:
+        yield
+        return
     screen = os.dup(2)
     timer = threading.Timer(SLOW_SECONDS, os.write, (screen, f"{line}\n".encode()))
     timer.daemon = True
