@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from synthmed.errors import UserError
+from synthmed.serving.memory import give_back
 from synthmed.serving.models_config import ModelConfig
 from synthmed.serving.servable import Servable
 from synthmed.serving.status import Code, ServingError, invalid
@@ -185,28 +186,30 @@ class ModelManager:
         for name in gone:
             del self._models[name]
             self.notify(f"no longer serving {name}")
+        if gone:
+            _clear()
 
     def _update(self, name: str, *, quiet: bool = False) -> None:
         model, config = self._models[name], self.configs[name]
         wanted = {int(path.name): path for path in config.chosen()}
         # A failure whose folder is gone need not be told any longer.
         model.failed = {number: why for number, why in model.failed.items() if number in wanted}
-        for number, path in wanted.items():
-            if number not in model.servables:
-                self._load(model, name, path, quiet=quiet)
+        new = [path for number, path in wanted.items() if number not in model.servables]
+        tried = [self._load(model, name, path, quiet=quiet) for path in new]
         # The old one stays while there is nothing in its place, be it that the new one is damaged or the folder empty.
         if old := model.servables.keys() - wanted.keys() if model.servables.keys() & wanted.keys() else set():
             model.servables = {number: one for number, one in model.servables.items() if number in wanted}
             model.ended |= old
             for number in sorted(old):
                 self.notify(f"no longer serving {name} version {number}")
-            # What TensorFlow loads refers to itself; without this its memory would stay until Python happens to look.
-            gc.collect()
+        if old or any(tried):
+            _clear()
 
-    def _load(self, model: _Model, name: str, path: Path, *, quiet: bool) -> None:
+    def _load(self, model: _Model, name: str, path: Path, *, quiet: bool) -> bool:
+        """Load a version, and return whether that was tried: a damaged one is not before its files change."""
         number, files = int(path.name), _fingerprint(path)
         if model.failed.get(number, ("", None))[1] == files:
-            return
+            return False
         model.loading = number
         try:
             loaded = Servable(name, path)
@@ -215,7 +218,7 @@ class ModelManager:
             model.failed[number] = (str(error), files)
             if not quiet:
                 self.notify(f"not served: {error}")
-            return
+            return True
         finally:
             model.loading = None
         model.servables = {**model.servables, number: loaded}
@@ -223,11 +226,19 @@ class ModelManager:
         model.ended -= {number}
         if not quiet:
             self.notify(f"serving {name} version {number}")
+        return True
 
     def _tell_once(self, line: str) -> None:
         if line != self._refused:
             self._refused = line
             self.notify(line)
+
+
+def _clear() -> None:
+    """Return the memory of what was let go, or failed, to the system."""
+    # What TensorFlow loads refers to itself; without this its memory would stay until Python happens to look.
+    gc.collect()
+    give_back()
 
 
 def _fingerprint(path: Path) -> _Fingerprint:
