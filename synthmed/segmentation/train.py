@@ -32,9 +32,10 @@ from synthmed.segmentation.blend import (
 )
 from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.filter import choose_slices, write_choice
-from synthmed.segmentation.options import Schedule, SegmentOptions
+from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.predict import SlicePredictor, validate
 from synthmed.segmentation.run import CHECKPOINTS, RunRecord, SegmentationRun, SyntheticRecord
+from synthmed.segmentation.schedule import Schedule
 from synthmed.stopping import stop_on_signal
 from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
 
