@@ -104,6 +104,8 @@ def outcome(run: Path) -> dict[str, Any]:
         # Half-written files of a dead process have names of their own and are nobody's results.
         if not file.is_file() or "tensorboard" in file.parts or any(".partial-" in part for part in file.parts):
             continue
+        if _replaced(file):
+            continue
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
                 found |= {f"{name}/{key}": (arrays[key].shape, arrays[key].tobytes()) for key in arrays.files}
@@ -115,9 +117,13 @@ def outcome(run: Path) -> dict[str, Any]:
             found[name] = file.read_bytes()
         elif file.name == "recovery.json":
             found[name] = json.loads(file.read_text(encoding="utf-8"))
-    # How many checkpoints there are, and of which steps but the last, follows from the clock.
-    last = max((name.split(os.sep)[-2] for name in found if "checkpoints" in name), default="")
-    return {name: value for name, value in found.items() if "checkpoints" not in name or last in name}
+    return found
+
+
+def _replaced(file: Path) -> bool:
+    """Tell whether a file is of a checkpoint that is not the last: how many there are follows from the clock."""
+    folder = file.parent.parent
+    return folder.name == "checkpoints" and file.parent != max(folder.glob("step-*"))
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -90,7 +90,8 @@ def command(
     from synthmed.data.synthetic import SyntheticSet
     from synthmed.segmentation import compare
     from synthmed.segmentation.augment import with_mirror
-    from synthmed.segmentation.options import check_blending, check_options
+    from synthmed.segmentation.options import check_options
+    from synthmed.segmentation.schedule import check_blending
 
     path = data or find_latest_store(Path())
     if path is None:

@@ -56,7 +56,7 @@ def test_no_command_prints_them(capsys):
     common.echo(HARM)
     with common.progress(HARM) as report:
         report(1, 1, HARM)
-    main._fail(HARM, debug=False)
+    main._fail(HARM, ValueError(HARM), debug=False)
     for text in capsys.readouterr():
         assert "\\u001b]0;owned\\u0007" in text and "[red]" in text
         for letter in "\x1b\x07\x9b\r\u202e\u2066\u200b\udcff":

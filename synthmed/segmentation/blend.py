@@ -19,7 +19,7 @@ from synthmed.data.synthetic import SyntheticSet
 from synthmed.errors import UserError, present
 from synthmed.generation.generator import Generator, item_seeds
 from synthmed.segmentation.augment import Augmentation, augment
-from synthmed.segmentation.options import Blending, Schedule
+from synthmed.segmentation.schedule import Blending, Schedule
 
 if TYPE_CHECKING:
     import tensorflow as tf

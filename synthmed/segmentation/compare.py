@@ -27,9 +27,10 @@ from synthmed.segmentation.comparison import (
     refuse_equal_draws,
 )
 from synthmed.segmentation.filter import choose_slices
-from synthmed.segmentation.options import SegmentOptions, checked
+from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.postprocess import Flips
 from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.schedule import checked
 from synthmed.segmentation.score_table import DEFAULT_TOLERANCE, Score
 from synthmed.segmentation.store_scores import StoreScoring, kept_scores
 from synthmed.segmentation.train import train, training_cases

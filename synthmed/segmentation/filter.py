@@ -18,8 +18,8 @@ from synthmed.evaluation.distances import coarse_vectors, nearest_distances
 from synthmed.evaluation.selection import MaskRanges
 from synthmed.files import atomic_file, sha256_file, sha256_json
 from synthmed.segmentation.metrics import dice
-from synthmed.segmentation.options import Blending
 from synthmed.segmentation.run import ChoiceRecord, SegmentationRun
+from synthmed.segmentation.schedule import Blending
 
 if TYPE_CHECKING:
     from synthmed.segmentation.run import SegmentationRun

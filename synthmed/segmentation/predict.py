@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from synthmed.data.geometry import turn, unplace
 from synthmed.data.schema import IGNORE, Geometry, Placement, Split
@@ -25,6 +23,8 @@ from synthmed.segmentation.postprocess import FlippedPredictor, Flips, largest_c
 from synthmed.segmentation.run import SegmentationRun, Weights
 
 if TYPE_CHECKING:
+    import keras
+
     from synthmed.data.readers import CaseFiles
 
 BATCH = 12
@@ -42,9 +42,11 @@ class SlicePredictor:
         batch: Slices at a time; the last batch is padded, of which small batches lose less.
     """
 
-    def __init__(self, network: keras.Model, *, batch: int = BATCH):
+    def __init__(self, network: "keras.Model", *, batch: int = BATCH):
         self.batch = batch
         self.context: int = getattr(network, "context", 0)
+        import tensorflow as tf
+
         self._probabilities = tf.function(lambda images: tf.nn.softmax(network(images, training=False), axis=-1))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -58,6 +60,8 @@ class SlicePredictor:
         part = with_context(images, numbers, self.context)
         missing = self.batch - len(part)
         padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+        import tensorflow as tf
+
         return self._probabilities(tf.constant(padded, tf.float32)).numpy()[: len(part)]
 
 

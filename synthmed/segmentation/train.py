@@ -30,11 +30,11 @@ from synthmed.segmentation.blend import (
     fitting_slices,
     offered,
 )
-from synthmed.segmentation.engine import SegmentationEngine
 from synthmed.segmentation.filter import choose_slices, write_choice
-from synthmed.segmentation.options import Schedule, SegmentOptions
+from synthmed.segmentation.options import SegmentOptions
 from synthmed.segmentation.predict import SlicePredictor, validate
 from synthmed.segmentation.run import CHECKPOINTS, RunRecord, SegmentationRun, SyntheticRecord
+from synthmed.segmentation.schedule import Schedule
 from synthmed.stopping import stop_on_signal
 from synthmed.training.checkpoint import find_newest, remove_leftovers, save_checkpoint
 
@@ -112,6 +112,9 @@ class TrainingLoop:
         self.run, self.store, self.numbers, self.synthetic, self.report = run, store, numbers, synthetic, report
         self.options = run.record.options
         self.say = say or (lambda line: self.report(self.step, self.options.steps, line))
+        # Here: commands that only ask for options of a training do not wait for TensorFlow.
+        from synthmed.segmentation.engine import SegmentationEngine
+
         self.engine = SegmentationEngine(
             self.options,
             size=store.size,

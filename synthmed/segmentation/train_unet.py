@@ -23,8 +23,9 @@ from synthmed.segmentation.auto_ratio import (
     with_ratio,
 )
 from synthmed.segmentation.blend import GeneratedSlices, check_fits
-from synthmed.segmentation.options import DEFAULT_RATIO, Blending, SegmentOptions, check_blending, check_options
+from synthmed.segmentation.options import DEFAULT_RATIO, SegmentOptions, check_options
 from synthmed.segmentation.run import RECORD, SegmentationRun
+from synthmed.segmentation.schedule import Blending, check_blending
 from synthmed.segmentation.train import train
 from synthmed.training.run import next_run_paths
 

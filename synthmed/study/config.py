@@ -11,8 +11,9 @@ from synthmed.configuration import Document, parse_yaml, read_yaml
 from synthmed.data.schema import Split
 from synthmed.errors import UserError
 from synthmed.segmentation.augment import Augmentation
-from synthmed.segmentation.options import Blending, SegmentOptions, check_options
+from synthmed.segmentation.options import SegmentOptions, check_options
 from synthmed.segmentation.postprocess import Flips
+from synthmed.segmentation.schedule import Blending
 from synthmed.training.options import TrainOptions
 from synthmed.training.options import check_options as check_training
 

@@ -179,6 +179,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left under temporary names."""
     for path in folder.glob(".step-*.partial-*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".step-*.lock"):
+        path.unlink(missing_ok=True)
 
 
 def _damaged(file: Path, why: object) -> UserError:

@@ -76,6 +76,8 @@ def test_umlauts_are_one_name_in_all_spellings(name, form, spelled_out):
     folded = name.translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"}))
     bare = "".join(sign for sign in unicodedata.normalize("NFKD", name) if not unicodedata.combining(sign))
     assume(all(names_somebody(one) and len(one) >= 4 for one in (name, folded, bare)))
+    # "aa" is a spelling of its own, of å: more of them in a row can be read in several ways.
+    assume("aa" not in bare and "aa" not in folded)
     other = folded if spelled_out else bare
     for header, text in ((name, other), (other, name), (folded, bare), (bare, folded)):
         assert Identity([f"X^{unicodedata.normalize(form, header)}"]).is_revealed_by(f"T1 {text.upper()} tra")

@@ -89,6 +89,8 @@ EXEMPT = {
     "training.augmentation.numbers_shape": "returns a shape",
     "training.losses.ema_decay": "works on plain numbers",
     "training.losses.lazy_adam": "works on plain numbers",
+    "training.networks.make_generator": "makes a network",
+    "training.networks.make_networks": "makes networks",
     "training.networks.one_hot_mask": "its input is integers",
     "training.networks.signed_distance": "its input is one-hot labels",
     "training.networks.split_planes": "gives samples out; nothing is trained through it",

@@ -10,7 +10,7 @@ from synthmed.errors import UserError
 from synthmed.segmentation import blend
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import blended_batches, fitting_slices, offered
-from synthmed.segmentation.options import Blending
+from synthmed.segmentation.schedule import Blending
 
 STILL = Augmentation(rotation=0, scale=0, stretch=0, translation=0, intensity=0, sharpness=0, elastic=0)
 

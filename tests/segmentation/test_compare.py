@@ -14,8 +14,9 @@ from synthmed.segmentation.auto_ratio import with_ratio
 from synthmed.segmentation.blend import fitting_slices
 from synthmed.segmentation.compare import CompareOptions, check_compare_options, compare, write_splits
 from synthmed.segmentation.comparison import ARMS, CopiedSlices, arm_options, conclude, drawn_store, plan_arms, verdict
-from synthmed.segmentation.options import Blending, check_options
+from synthmed.segmentation.options import check_options
 from synthmed.segmentation.run import ChoiceRecord, SegmentationRun
+from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.score import Score
 from synthmed.segmentation.score_table import Interval
 from synthmed.segmentation.train import training_cases

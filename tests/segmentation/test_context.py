@@ -37,7 +37,7 @@ def test_neighbours_come_from_the_same_case(store, context):
     np.testing.assert_array_equal(source.labels(numbers), store.labels(numbers))
 
 
-def test_training_and_prediction_stack_alike(store, eager):
+def test_training_and_prediction_stack_alike(store, eager, monkeypatch):
     """A user's network would be applied to channels in another order than it was trained with."""
     case = store.cases("val")[0]
     numbers = np.arange(case.first, case.first + case.slices)
@@ -45,6 +45,8 @@ def test_training_and_prediction_stack_alike(store, eager):
     images = store.images(numbers)
     np.testing.assert_array_equal(with_context(images, np.arange(len(images)), 1), stacked)
     np.testing.assert_array_equal(with_context(images, np.arange(len(images)), 0), images)
+    # Batches of one thread come in order.
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     network = Recorder()
     SlicePredictor(network, batch=5)(images)
     np.testing.assert_array_equal(np.concatenate(network.seen)[: len(images)], stacked)

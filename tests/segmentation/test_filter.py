@@ -11,8 +11,9 @@ from synthmed.errors import LeakError, UserError
 from synthmed.evaluation.selection import MaskRanges
 from synthmed.segmentation import filter as choosing
 from synthmed.segmentation.filter import SampleTable, TrainingSlices, choose, choose_slices, score_samples
-from synthmed.segmentation.options import Blending, check_options
+from synthmed.segmentation.options import check_options
 from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train import train
 
 NAMES = ("background", "organ", "lesion")

@@ -7,8 +7,9 @@ import pytest
 
 from synthmed.data.synthetic import SyntheticSet
 from synthmed.segmentation.compare import CompareOptions, compare
-from synthmed.segmentation.options import Blending, check_options
+from synthmed.segmentation.options import check_options
 from synthmed.segmentation.run import SegmentationRun
+from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train_unet import filter_model_folder, with_filter_model
 
 TINY = {"steps": 1, "batch": 4, "width": 4, "levels": 2, "precision": "float32"}

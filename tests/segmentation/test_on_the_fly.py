@@ -15,7 +15,8 @@ from synthmed.generation.generator import RunGenerator, Samples, load_generator
 from synthmed.models.generators import SliceGenerator
 from synthmed.segmentation.augment import Augmentation
 from synthmed.segmentation.blend import AHEAD, ContextSlices, GeneratedSlices, blended_batches, fitting_slices
-from synthmed.segmentation.options import Blending, check_options
+from synthmed.segmentation.options import check_options
+from synthmed.segmentation.schedule import Blending
 from synthmed.segmentation.train import TrainingLoop, train
 from synthmed.serving.export import export_bundle
 

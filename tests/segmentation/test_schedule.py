@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from synthmed.data.blend import batch_parts
 from synthmed.errors import UserError
-from synthmed.segmentation.options import Blending, Schedule, check_blending, check_options
+from synthmed.segmentation.options import check_options
+from synthmed.segmentation.schedule import Blending, Schedule, check_blending
 
 
 @given(batch=st.integers(2, 200), ratio=st.floats(0, 50))

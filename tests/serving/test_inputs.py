@@ -166,16 +166,16 @@ def test_answers_are_limited_before_they_are_made(tiny):
     """48 bytes of request took 7 GiB: strings counted as nothing."""
     seed = {"seed": np.zeros(200, np.int64)}
     ticket = Gate(Limits(items=199)).ticket
-    assert code_of(tiny, "describe", seed, ticket()) is Code.INVALID_ARGUMENT
+    assert code_of(tiny, "describe", seed, ticket("REST")) is Code.INVALID_ARGUMENT
     length = len(run_within(tiny, "describe", {"seed": seed["seed"][:1]}, None)["description"][0])
     calls, run = [], tiny.run
     tiny.run = lambda signature, inputs: calls.append(signature) or run(signature, inputs)
     try:
         few = Gate(Limits(answer_bytes=100 * length)).ticket
-        assert code_of(tiny, "describe", seed, few()) is Code.INVALID_ARGUMENT and len(calls) == 1
+        assert code_of(tiny, "describe", seed, few("REST")) is Code.INVALID_ARGUMENT and len(calls) == 1
         full = Gate(Limits(held_bytes=1000))
-        full.ticket().hold_answer(999)
-        assert code_of(tiny, "describe", seed, full.ticket()) is Code.RESOURCE_EXHAUSTED and len(calls) == 1
+        full.ticket("REST").hold_answer(999)
+        assert code_of(tiny, "describe", seed, full.ticket("REST")) is Code.RESOURCE_EXHAUSTED and len(calls) == 1
     finally:
         del tiny.run
 
@@ -183,7 +183,7 @@ def test_answers_are_limited_before_they_are_made(tiny):
 def test_a_request_that_nobody_waits_for_ends_between_chunks(tiny):
     """A client that has gone, or whose time is over, would keep a processor for minutes."""
     seed = {"seed": np.zeros(100, np.int64)}
-    gone = Gate(Limits()).ticket()
+    gone = Gate(Limits()).ticket("REST")
     gone.awaited = lambda: False
     assert code_of(tiny, "geometry", seed, gone) is Code.CANCELLED
-    assert code_of(tiny, "geometry", seed, Gate(Limits(seconds=0)).ticket()) is Code.DEADLINE_EXCEEDED
+    assert code_of(tiny, "geometry", seed, Gate(Limits(seconds=0)).ticket("REST")) is Code.DEADLINE_EXCEEDED

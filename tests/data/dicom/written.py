@@ -170,7 +170,9 @@ def write_seg(path: Path, images: list[Path], masks: dict[str, np.ndarray], *, k
         omit_empty_frames=True,
     )
     # highdicom writes today, which is also the day of everything that a test writes.
-    segmentation.SeriesDate = segmentation.ContentDate = sources[0].StudyDate
+    for element in segmentation.iterall():
+        if element.VR == "DA":
+            element.value = sources[0].StudyDate
     path.parent.mkdir(parents=True, exist_ok=True)
     segmentation.save_as(path, enforce_file_format=True)
     return path

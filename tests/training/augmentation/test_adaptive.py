@@ -22,7 +22,8 @@ def test_probability_moves_to_the_targets_side_and_stays_a_probability(p, mean, 
     after = float(adjust(p, mean, target=target, images=images, kimg=kimg, maximum=maximum))
     assert 0.0 <= after <= maximum + 1e-6
     side = np.sign(np.float32(mean) - np.float32(target))
-    assert (after - np.float32(p)) * side >= 0.0
+    # Numbers too small for float32 are taken for 0.
+    assert (after - np.float32(p)) * side >= -1e-37
     if side == 0:
         assert after == pytest.approx(p, abs=1e-6)
 
