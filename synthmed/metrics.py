@@ -21,7 +21,7 @@ def dice(predicted: ArrayLike, reference: ArrayLike) -> float:
         >>> sm.metrics.dice([0, 1, 1], [0, 0, 1])
         0.6666666666666666
     """
-    return masks.dice(*_two(predicted, reference))
+    return float(masks.dice(*_two(predicted, reference)))
 
 
 def hd95(predicted: ArrayLike, reference: ArrayLike, spacing: Sequence[float] | None = None) -> float:

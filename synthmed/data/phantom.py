@@ -199,6 +199,10 @@ def write_phantom(
 
     Raises:
         UserError: If a number is out of range or the folder exists.
+
+    Example:
+        >>> sm.write_phantom("small", cases=2, size=32).name
+        'small'
     """
     if cases < 1 or channels < 1 or size < SMALLEST_SIZE:
         raise UserError(f"a phantom needs at least 1 case, 1 channel and a size of {SMALLEST_SIZE}")

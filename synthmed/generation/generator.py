@@ -88,7 +88,7 @@ class Generator(ABC):
         Example:
             >>> generator = sm.load_generator("hippocampus")
             >>> generator.sample(n=2, seed=1).labels.shape
-            (2, 48, 48)
+            (2, 64, 64)
         """
         if n < 1:
             raise UserError(f"n must be at least 1, got {n}")
@@ -328,7 +328,7 @@ def load_generator(model: Path | str | None = None, *, folder: Path | str = Path
 
     Example:
         >>> sm.load_generator("hippocampus").info.classes
-        ('background', 'Anterior', 'Posterior')
+        ('background', 'anterior', 'posterior')
     """
     if model is None:
         return _default(Path(folder), batch)
