@@ -73,7 +73,7 @@ def train(case: str, run: Path, store: Path) -> None:
         _poison(bad)
     options = TrainOptions(variant=variant, kimg=steps * BATCH / 1000, **OPTIONS)
     begun = Run.open(run) if (run / "run.json").is_file() else None
-    if not execute(plan_training(run, options, Store.open(store), begun=begun), resume=True):
+    if not execute(plan_training(run, options, Store.open(store), existing_run=begun), resume=True):
         raise SystemExit("it did not end")
     drawn = load_bundle(run).sample(np.arange(4, dtype=np.int64), np.ones(4, np.float32))
     np.savez(run / SAMPLES, **{name: np.asarray(value) for name, value in drawn.items()})
@@ -95,7 +95,7 @@ def _train_unet(run: Path, store: Path) -> None:
 
 def _poison(bad: int) -> None:
     """Let a step's loss run away as long as the learning rate is that of the options."""
-    from synthmed.training.tensorflow_engine import TensorFlowEngine
+    from synthmed.training.tensorflow_backend import TensorFlowEngine
 
     plain, whole = TensorFlowEngine.steps, TensorFlowEngine.scale_learning_rate
 
@@ -231,7 +231,7 @@ def main() -> None:
     # Imported once for all trainings; nothing is computed before a fork, after which TensorFlow would not work.
     import synthmed.generation.bundle
     import synthmed.training.plan
-    import synthmed.training.tensorflow_engine  # noqa: F401
+    import synthmed.training.tensorflow_backend  # noqa: F401
 
     results = out / "rounds.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []

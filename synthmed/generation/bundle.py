@@ -20,7 +20,7 @@ from synthmed.models.generators import (
     item_number,
     shown_classes,
 )
-from synthmed.training.networks import make_generator, one_hot_mask, split_planes
+from synthmed.training.networks import make_generator, one_hot_mask, split_channels
 from synthmed.training.run import Run
 
 
@@ -91,8 +91,8 @@ class GeneratorBundle:
         Returns:
             "image" float32 `(batch, height, width, channels)` but for `mask`, "mask" uint8 `(batch, height, width)`.
         """
-        planes = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
-        return self._parts(planes, mask)
+        channels = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
+        return self._parts(channels, mask)
 
     def sample(self, seed, psi, mask=None, told: dict | None = None) -> dict:
         """Draw items; a `cond` bundle without `mask` draws its own.
@@ -117,8 +117,8 @@ class GeneratorBundle:
         if self.mask_generator is None:
             raise ValueError(f"a {self.info.variant} bundle has no mask generator")
         attributes = self._attributes(self.mask_generator, self.told(seed) if told is None else told, None)
-        planes = draw_items(self.mask_generator, seed, psi, attributes=attributes)
-        return split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
+        channels = draw_items(self.mask_generator, seed, psi, attributes=attributes)
+        return split_channels(channels, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
 
     def told(self, seed) -> dict | None:
         """Return what items are told by their seeds, as `sample` takes it; None where no generator is told anything."""
@@ -146,9 +146,9 @@ class GeneratorBundle:
             raise ValueError("a cond generator without a mask generator needs a mask")
         return one_hot_mask(mask, self.generator.classes)
 
-    def _parts(self, planes, mask) -> dict:
-        parts = split_planes(
-            planes, image_channels=self.generator.image_channels, mask_classes=self.generator.mask_classes
+    def _parts(self, channels, mask) -> dict:
+        parts = split_channels(
+            channels, image_channels=self.generator.image_channels, mask_classes=self.generator.mask_classes
         )
         return parts if "mask" in parts else parts | {"mask": ops.cast(mask, "uint8")}
 
@@ -189,7 +189,11 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         dataset=data.dataset,
         licence=data.licence,
         options=run.options.model_dump(mode="json"),
-        told=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
+        told=tuple(
+            name
+            for name, option in (("position", "position"), ("shown", "class_presence"))
+            if all(getattr(model, option) for model in models)
+        ),
         attributes=data.attributes,
         audit=read_verdict(run.path, model_hash),
         evaluation=read_evaluation_summary(run.path / EVALUATION_FILE, model_hash),

@@ -41,19 +41,19 @@ class Case:
 
 NOISE = [(2, side, side, 1) for side in (4, 8, 8, 16, 16, 32, 32)]
 CASES = [
-    Case("layers.dense.EqualizedDense", {"units": 3, "learning_rate_multiplier": 0.5}, [(2, 5)], note="linear"),
-    Case("layers.dense.EqualizedDense", {"units": 3, "activate": True}, [(2, 5)], note="activated"),
+    Case("layers.equalized.EqualizedDense", {"units": 3, "learning_rate_multiplier": 0.5}, [(2, 5)], note="linear"),
+    Case("layers.equalized.EqualizedDense", {"units": 3, "activate": True}, [(2, 5)], note="activated"),
     Case("layers.discriminator_block.DiscriminatorBlock", {"filters": 4}, [IMAGE]),
-    Case("layers.equalized_conv.EqualizedConv2D", {"filters": 4, "gain": 0.7}, [IMAGE], note="linear"),
-    Case("layers.equalized_conv.EqualizedConv2D", {"filters": 4, "activate": True}, [IMAGE], note="activated"),
+    Case("layers.equalized.EqualizedConv2D", {"filters": 4, "gain": 0.7}, [IMAGE], note="linear"),
+    Case("layers.equalized.EqualizedConv2D", {"filters": 4, "activate": True}, [IMAGE], note="activated"),
     Case(
-        "layers.equalized_conv.EqualizedConv2D",
+        "layers.equalized.EqualizedConv2D",
         {"filters": 4, "activate": True, "downsample": True},
         [IMAGE],
         note="downsampling",
     ),
     Case(
-        "layers.equalized_conv.EqualizedConv2D",
+        "layers.equalized.EqualizedConv2D",
         {"filters": 4, "kernel_size": 1, "use_bias": False},
         [IMAGE],
         note="1x1",
@@ -61,14 +61,14 @@ CASES = [
     Case("layers.fir.FIRBlur", {"padding": (2, 1)}, [IMAGE]),
     Case("layers.fir.FIRDownsample", {}, [IMAGE]),
     Case("layers.fir.FIRUpsample", {}, [IMAGE]),
-    Case("layers.mask_injection.MaskInjection", {"gain": 2.0}, [IMAGE, (2, 6, 4, 2)], note="adding"),
+    Case("layers.styled_conv.MaskInjection", {"gain": 2.0}, [IMAGE, (2, 6, 4, 2)], note="adding"),
     Case(
-        "layers.mask_injection.MaskInjection",
+        "layers.styled_conv.MaskInjection",
         {"modulate": True, "gain": 2.0},
         [IMAGE, (2, 6, 4, 2)],
         note="modulating",
     ),
-    Case("layers.minibatch_stddev.MinibatchStddev", {"group_size": 2}, [(4, 3, 2, 3)]),
+    Case("layers.discriminator_block.MinibatchStddev", {"group_size": 2}, [(4, 3, 2, 3)]),
     Case("layers.modulated_conv.ModulatedConv2D", {"filters": 4, "gain": 1.4}, [IMAGE, (2, 3)], note="demodulated"),
     Case("layers.modulated_conv.ModulatedConv2D", {"filters": 4, "upsample": True}, [IMAGE, (2, 3)], note="upsampling"),
     Case(
@@ -77,7 +77,7 @@ CASES = [
         [IMAGE, (2, 3)],
         note="1x1",
     ),
-    Case("layers.noise.NoiseInjection", {"gain": 2.0}, [IMAGE, (2, 6, 4, 1)]),
+    Case("layers.styled_conv.NoiseInjection", {"gain": 2.0}, [IMAGE, (2, 6, 4, 1)]),
     Case("layers.styled_conv.StyledConv2D", {"filters": 4}, [IMAGE, (2, 5), (2, 6, 4, 1)], note="plain"),
     Case(
         "layers.styled_conv.StyledConv2D",
@@ -92,8 +92,13 @@ CASES = [
         note="modulating-mask",
     ),
     Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 2}, [(3, 5)]),
-    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 1, "attributes": 3}, [(3, 5), (3, 3)], note="told"),
-    Case("models.synthesis.ToPlanes", {"planes": 2}, [IMAGE, (2, 5)]),
+    Case(
+        "models.mapping.MappingNetwork",
+        {"w_dim": 4, "layers": 1, "attributes": 3},
+        [(3, 5), (3, 3)],
+        note="conditioned",
+    ),
+    Case("models.synthesis.ToChannels", {"channels": 2}, [IMAGE, (2, 5)]),
     Case(
         "models.synthesis.SynthesisNetwork",
         {"size": (32, 32), "image_channels": 1, "mask_classes": 2, "condition_classes": 0} | TINY,
@@ -108,28 +113,28 @@ CASES = [
     ),
     Case(
         "models.discriminator.SliceDiscriminator",
-        {"size": (32, 32), "planes": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
+        {"size": (32, 32), "channels": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
         [(2, 32, 32, 2)],
         precision="precision",
     ),
     Case(
         "models.discriminator.SliceDiscriminator",
-        {"size": (32, 32), "planes": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
+        {"size": (32, 32), "channels": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
         [(2, 32, 32, 1), (2, 3)],
         precision="precision",
-        note="told",
+        note="conditioned",
     ),
     # No regulariser passes through the U-Net.
     Case(
-        "models.deep_supervision.DeepSupervision",
+        "models.unet.DeepSupervision",
         {"classes": 2, "count": 2},
         [[(2, 4, 6, 3), (2, 2, 3, 4)]],
         order=1,
         # Rows and columns of slices whose lower levels have these inputs, one row and column of padding included.
         keywords={"size": (7, 11)},
     ),
-    Case("models.unet_blocks.InstanceNormalization", {}, [IMAGE], order=1),
-    Case("models.unet_blocks.ConvolutionBlock", {"filters": 3}, [IMAGE], order=1),
+    Case("models.unet.InstanceNormalization", {}, [IMAGE], order=1),
+    Case("models.unet.ConvolutionBlock", {"filters": 3}, [IMAGE], order=1),
     Case("models.unet.UNet", {"classes": 2, "width": 3, "levels": 3}, [(2, 10, 12, 1)], order=1),
 ]
 
