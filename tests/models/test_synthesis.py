@@ -25,7 +25,7 @@ def test_sizes_that_cannot_be_halved_are_refused_with_the_mend(size):
         make_pyramid(size, channel_base=2048, channel_max=128)
 
 
-def test_mask_planes_are_nearly_flat_beyond_one_and_never_without_gradient(tf):
+def test_mask_channels_are_nearly_flat_beyond_one_and_never_without_gradient(tf):
     """A user would get empty masks: a generator that saturates once never learns again."""
     values = tf.constant([-30.0, -1.5, -0.5, 0.0, 0.7, 2.0, 50.0])
     with tf.GradientTape() as tape:

@@ -113,10 +113,9 @@ WORKER = """
     from synthmed.training.trainer import Trainer
     save = Trainer._save
     def save_and_copy(self):
-        arrays = save(self)
+        save(self)
         if self.progress.step == 3:
-            np.savez(sys.argv[1], **arrays)
-        return arrays
+            np.savez(sys.argv[1], **self.engine.arrays())
     Trainer._save = save_and_copy
     main(sys.argv[2:])
 """
