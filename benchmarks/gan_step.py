@@ -50,7 +50,7 @@ def main() -> None:
     engine, batch = make_engine(options, arguments.size)
     phases = record_phases(engine)
     engine.step(0, batch)
-    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every or 1)
+    first_step, cycle = since_start(), math.lcm(options.path_every, options.r1_every)
     for number in range(1, cycle):
         engine.step(number, batch)
     memory = peak_gib()
@@ -81,11 +81,11 @@ def make_engine(options, name: str):
     import numpy as np
     import tensorflow as tf
 
-    from synthmed.training.networks import make_networks
-    from synthmed.training.tensorflow_engine import TensorFlowEngine
+    from synthmed.training.adversarial import Adversarial
+    from synthmed.training.tensorflow_backend import TensorFlowEngine
 
     side, channels = SIZES[name]["size"], SIZES[name]["channels"]
-    engine = TensorFlowEngine(make_networks(options, size=(side, side), channels=channels, classes=CLASSES), options)
+    engine = TensorFlowEngine(Adversarial.build(options, size=(side, side), channels=channels, classes=CLASSES))
     random = np.random.default_rng(0)
     batch = {
         "image": tf.constant(random.uniform(-1, 1, (options.batch, side, side, channels)), tf.float32),
@@ -96,17 +96,9 @@ def make_engine(options, name: str):
 
 def record_phases(engine) -> dict[str, Phase]:
     """Wrap every compiled function of the engine that `step` calls."""
-    import tensorflow as tf
-
-    compiled = tf.types.experimental.PolymorphicFunction
-    phases = {
-        name: Phase(value)
-        for name, value in vars(engine).items()
-        if isinstance(value, compiled) and not name.startswith("_")
-    }
-    for name, phase in phases.items():
-        setattr(engine, name, phase)
-    return phases
+    engine.phases = {name: Phase(function) for name, function in engine.phases.items()}
+    engine.average = Phase(engine.average)
+    return engine.phases | {"average": engine.average}
 
 
 def measure(phases: dict[str, Phase], weights: dict[str, float], rounds: int) -> Interleaved:

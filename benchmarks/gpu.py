@@ -120,15 +120,13 @@ def make_engine(name: str, batch: int, *, small: bool):
     """Return an engine with fresh networks, and its endless batches of random slices on the device."""
     import numpy as np
 
-    from synthmed.training.devices import Devices
-    from synthmed.training.engines import make_engine
-    from synthmed.training.networks import make_networks
+    from synthmed.training.adversarial import Adversarial
+    from synthmed.training.backends import make_engine
 
     options = make_options(name, variant="base", precision="bfloat16", augment="diff")
     options = options.model_copy(update={"batch": batch, "steps_ahead": 2 if small else None})
     side, channels = SIZES[name]["size"], SIZES[name]["channels"]
-    networks = make_networks(options, size=(side, side), channels=channels, classes=CLASSES)
-    engine = make_engine(networks, options, Devices.of("one"))
+    engine = make_engine(Adversarial.build(options, size=(side, side), channels=channels, classes=CLASSES))
     random = np.random.default_rng(0)
     kept = [
         {
@@ -142,7 +140,7 @@ def make_engine(name: str, batch: int, *, small: bool):
         while True:
             yield from kept
 
-    return engine, engine.feed(endless())
+    return engine, engine.prefetch(endless())
 
 
 def timed_steps(engine, batches, first: int, steps: int) -> tuple[int, float]:
@@ -169,13 +167,10 @@ def gflop_per_step(engine, batch) -> float:
     """Return the operations of a step, as XLA counts them before it chooses kernels; regularisers by their share."""
     import numpy as np
 
-    every = {"main": 1, "path": engine.path_every, "penalty": engine.penalty_every}
-    state, index = engine._held(), np.int32(0)
-    total = 0.0
-    for name, period in every.items():
-        if period:
-            total += getattr(engine, name).lower(state, batch, index).cost_analysis()["flops"] / period
-    return total / 1e9
+    state, index = engine._values(), np.int32(0)
+    due = {name: phase.every for name, phase in engine.method.phases.items() if phase.every}
+    flops = {name: engine.phases[name].lower(state, batch, index).cost_analysis()["flops"] for name in due}
+    return sum(flops[name] / every for name, every in due.items()) / 1e9
 
 
 def product_rate(*, small: bool) -> float:

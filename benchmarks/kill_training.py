@@ -76,7 +76,7 @@ def train(case: str, run: Path, store: Path, *, eager: bool = True, samples: boo
     _poison(bad)
     options = TrainOptions(variant=variant, kimg=steps * BATCH / 1000, **OPTIONS)
     begun = Run.open(run) if (run / "run.json").is_file() else None
-    if not execute(plan_training(run, options, Store.open(store), begun=begun), resume=True):
+    if not execute(plan_training(run, options, Store.open(store), existing_run=begun), resume=True):
         raise SystemExit("it did not end")
     if samples:
         tf.config.run_functions_eagerly(True)
@@ -102,7 +102,7 @@ def _train_unet(run: Path, store: Path) -> None:
 
 def _poison(bad: int | None) -> None:
     """Let a step's loss run away as long as the learning rate is that of the options; no step's for None."""
-    from synthmed.training.tensorflow_engine import TensorFlowEngine
+    from synthmed.training.tensorflow_backend import TensorFlowEngine
 
     plain = getattr(TensorFlowEngine.steps, "plain", TensorFlowEngine.steps)
     whole = getattr(TensorFlowEngine.scale_learning_rate, "plain", TensorFlowEngine.scale_learning_rate)
@@ -305,7 +305,7 @@ def main() -> None:
     # Imported once for all trainings; nothing is computed before a fork, after which TensorFlow would not work.
     import synthmed.generation.bundle
     import synthmed.training.plan
-    import synthmed.training.tensorflow_engine  # noqa: F401
+    import synthmed.training.tensorflow_backend  # noqa: F401
 
     if arguments.copies:
         compile_once()

@@ -72,26 +72,28 @@ def command(
 
     # First: what follows imports Keras, which cannot be imported where its backend is missing.
     check_backend()
-    from synthmed.training.devices import Devices
+    from synthmed.training.backends import make_devices
+    from synthmed.training.devices import describe
     from synthmed.training.options import read_options
     from synthmed.training.run import Run, find_latest_run, next_run_paths
-    from synthmed.training.sharing import describe
 
     if resume and out is None:
         out = find_latest_run(Path(), variant=variant, with_checkpoint=False)
-    begun = Run.open(out) if resume and out and (out / "run.json").is_file() else None
+    existing_run = Run.open(out) if resume and out and (out / "run.json").is_file() else None
     given = {"variant": variant, **values}
-    options = read_options(given, begun=begun.options if begun else None, config=config, assignments=assignments)
+    options = read_options(
+        given, existing_run=existing_run.options if existing_run else None, config=config, assignments=assignments
+    )
     # Before Keras is imported, which takes long; of several workers the chief alone locks the run.
     path = _locked(out, next_run_paths(RUNS, variant), lock=not dry_run and options.strategy != "workers")
     from synthmed.training.plan import execute, plan_training
 
-    if options.strategy == "workers" and (out is None or (data is None and begun is None)):
+    if options.strategy == "workers" and (out is None or (data is None and existing_run is None)):
         raise UserError("--strategy workers needs --out and --data: every worker has to name the same run and store")
     # Before all else that may touch TensorFlow: it takes part in a cluster from its start or not at all.
-    devices = None if dry_run else Devices.of(options.strategy)
-    store = _store(data, begun, dry_run=dry_run)
-    plan = plan_training(path, options, store, masks_from=masks_from, begun=begun)
+    devices = None if dry_run else make_devices(options.strategy)
+    store = _store(data, existing_run, dry_run=dry_run)
+    plan = plan_training(path, options, store, masks_from=masks_from, existing_run=existing_run)
     if devices is None:
         _print_plan(plan, as_json=as_json)
         return
@@ -118,13 +120,13 @@ def _locked(out: Path | None, candidates: Iterator[Path], *, lock: bool) -> Path
     return out
 
 
-def _store(data: Path | None, begun: "Run | None", *, dry_run: bool) -> "Store":
+def _store(data: Path | None, existing_run: "Run | None", *, dry_run: bool) -> "Store":
     from synthmed.data.store import Store, find_latest_store
 
     if data is not None:
         return Store.open(data)
-    if begun is not None:
-        return Store.open(begun.data.store)
+    if existing_run is not None:
+        return Store.open(existing_run.data.store)
     latest = find_latest_store(Path())
     if latest is not None:
         return Store.open(latest)
@@ -153,8 +155,9 @@ def _phantom_store() -> "Store":
 
 
 def _print_plan(plan: "TrainingPlan", *, as_json: bool) -> None:
+    from synthmed.training.backends import count_replicas
+    from synthmed.training.devices import check_share
     from synthmed.training.plan import estimate
-    from synthmed.training.sharing import check_share, count_replicas
 
     replicas = count_replicas(plan.options.strategy)
     check_share(plan.options, replicas)

@@ -195,10 +195,10 @@ def train_generator(
         path = Path(out) if out is not None else stack.enter_context(first_free_folder(free))
         existing = Run.open(path) if resume and (path / RUN_FILE).is_file() else None
         asked = read_options(
-            given, begun=existing.options if existing else None, config=Path(config) if config is not None else None
+            given, existing_run=existing.options if existing else None, config=Path(config) if config is not None else None
         )
         masks = Path(masks_from) if masks_from is not None else None
-        plan = plan_training(path, asked, opened, masks_from=masks, begun=existing)
+        plan = plan_training(path, asked, opened, masks_from=masks, existing_run=existing)
         if not execute(plan, resume=resume, progress=progress, say=say or unheard):
             raise UserError(f"stopped; {path} is saved: go on with resume=True")
     return Run.open(path)

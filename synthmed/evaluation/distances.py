@@ -103,12 +103,12 @@ BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 def slice_distance(first: NDArray[np.float32], second: NDArray[np.float32], *, seed: int = 0) -> dict[str, float]:
     """Return the distance of two sets of slices at each level, by its smaller side ("64", "32", ...), and "mean".
 
-    Every plane of a level is brought to mean 0 and deviation 1 by the first set, so that the figures are in standard
-    deviations of that set, whatever the planes are.
+    Every channel of a level is brought to mean 0 and deviation 1 by the first set, so that the figures are in standard
+    deviations of that set, whatever the channels are.
 
     Args:
-        first: `(n, height, width, planes)`, the reference.
-        second: `(m, height, width, planes)`.
+        first: `(n, height, width, channels)`, the reference.
+        second: `(m, height, width, channels)`.
         seed: Of the places of the patches and of the directions.
     """
     levels = {}
@@ -134,8 +134,8 @@ def sliced_wasserstein(first: NDArray[np.float32], second: NDArray[np.float32], 
     return float(np.abs(curves[0] - curves[1]).mean())
 
 
-def joint_planes(images: NDArray | None, labels: NDArray, classes: int) -> NDArray[np.float32]:
-    """Return image planes (where there are any) and one-hot mask planes together, `(n, height, width, planes)`."""
+def joint_channels(images: NDArray | None, labels: NDArray, classes: int) -> NDArray[np.float32]:
+    """Return image channels, where there are any, and one-hot mask channels: `(n, height, width, channels)`."""
     masks = np.eye(classes, dtype=np.float32)[labels]
     return masks if images is None else np.concatenate([images, masks], axis=-1)
 
@@ -144,10 +144,10 @@ def laplacian_pyramid(slices: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Return the bands of a Laplacian pyramid, the finest first; the last one is what is left.
 
     Args:
-        slices: `(n, height, width, planes)`.
+        slices: `(n, height, width, channels)`.
 
     Returns:
-        `(n, height, width, planes)` each, sides halved from band to band while both are at least `SMALLEST` then.
+        `(n, height, width, channels)` each, sides halved from band to band while both are at least `SMALLEST` then.
     """
     bands = []
     while min(slices.shape[1:3]) >= 2 * SMALLEST:
@@ -165,7 +165,7 @@ def _smooth(slices: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _level_distance(first: NDArray[np.float32], second: NDArray[np.float32], seed: int) -> float:
     mean = first.mean(axis=(0, 1, 2))
-    # A plane that is flat at this level in all of the reference tells nothing by its scale.
+    # A channel that is flat at this level in all of the reference tells nothing by its scale.
     deviation = np.maximum(first.std(axis=(0, 1, 2)), 1e-3)
     random = np.random.default_rng(seed)
     one, other = (_patches((slices - mean) / deviation, random) for slices in (first, second))

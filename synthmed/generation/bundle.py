@@ -19,7 +19,7 @@ from synthmed.models.generators import (
     item_number,
     shown_classes,
 )
-from synthmed.training.networks import make_generator, one_hot_mask, split_planes
+from synthmed.training.networks import make_generator, one_hot_mask, split_channels
 from synthmed.training.run import Run
 
 
@@ -90,8 +90,8 @@ class GeneratorBundle:
         Returns:
             "image" float32 `(batch, height, width, channels)` but for `mask`, "mask" uint8 `(batch, height, width)`.
         """
-        planes = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
-        return self._parts(planes, mask)
+        channels = self.generator.synthesis(w, item_noise(self.generator, seed), self._condition(mask))
+        return self._parts(channels, mask)
 
     def sample(self, seed, psi, mask=None, conditioning: dict | None = None) -> dict:
         """Draw items; a `cond` bundle without `mask` draws its own.
@@ -118,8 +118,8 @@ class GeneratorBundle:
             raise ValueError(f"a {self.info.variant} bundle has no mask generator")
         conditioning = self.conditioning(seed) if conditioning is None else conditioning
         attributes = self._attributes(self.mask_generator, conditioning, None)
-        planes = draw_items(self.mask_generator, seed, psi, attributes=attributes)
-        return split_planes(planes, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
+        channels = draw_items(self.mask_generator, seed, psi, attributes=attributes)
+        return split_channels(channels, image_channels=0, mask_classes=self.mask_generator.classes)["mask"]
 
     def conditioning(self, seed) -> dict | None:
         """Return the conditioning of items by their seeds, as `sample` takes it; None where no generator has any."""
@@ -147,9 +147,9 @@ class GeneratorBundle:
             raise ValueError("a cond generator without a mask generator needs a mask")
         return one_hot_mask(mask, self.generator.classes)
 
-    def _parts(self, planes, mask) -> dict:
-        parts = split_planes(
-            planes, image_channels=self.generator.image_channels, mask_classes=self.generator.mask_classes
+    def _parts(self, channels, mask) -> dict:
+        parts = split_channels(
+            channels, image_channels=self.generator.image_channels, mask_classes=self.generator.mask_classes
         )
         return parts if "mask" in parts else parts | {"mask": ops.cast(mask, "uint8")}
 
@@ -190,7 +190,11 @@ def load_bundle(path: Path | str) -> GeneratorBundle:
         dataset=data.dataset,
         licence=data.licence,
         options=run.options.model_dump(mode="json"),
-        conditioning=tuple(name for name in ("position", "shown") if all(getattr(model, name) for model in models)),
+        conditioning=tuple(
+            name
+            for name, option in (("position", "position"), ("shown", "class_presence"))
+            if all(getattr(model, option) for model in models)
+        ),
         attributes=data.attributes,
         audit=read_verdict(run.path, model_hash),
         evaluation=read_evaluation_summary(run.path / EVALUATION_FILE, model_hash),

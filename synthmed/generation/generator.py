@@ -197,8 +197,8 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
     import jax
     import keras
 
-    from synthmed.layers.counter_random import words
-    from synthmed.training.jax_devices import keep_compiled
+    from synthmed.layers.counter_random import split_uint64
+    from synthmed.training.jax_backend import keep_compiled
 
     keep_compiled()
     variables = [variable for model in bundle.models for variable in model.variables]
@@ -212,7 +212,7 @@ def _compiled_by_jax(bundle: "GeneratorBundle", draw: Callable[..., dict[str, An
         with exact, keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return draw(seed, **inputs)
 
-    return lambda seed, **inputs: stateless(values, words(seed), inputs)
+    return lambda seed, **inputs: stateless(values, split_uint64(seed), inputs)
 
 
 SHIPPED = ("hippocampus",)

@@ -41,7 +41,8 @@ def bits(seed, *, stream: int, count: int):
     """Return uint32 `(batch, count)` for integer seeds `(batch,)`.
 
     Args:
-        seed: int64 `(batch,)` item seeds; on a backend that has 32 bits only a NumPy array of them, or its `words`.
+        seed: int64 `(batch,)` item seeds; on a backend that has 32 bits only a NumPy array of them, or what
+            `split_uint64` makes of it.
         stream: Which of the independent sequences of an item, from 0.
         count: How many numbers an item.
     """
@@ -69,7 +70,7 @@ def normal(seed, *, stream: int, shape: tuple[int, ...]):
     return ops.reshape(values, (-1, *shape))
 
 
-def words(seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_uint64(seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the lower and the upper uint32 halves of int64 seeds; functions that are compiled can be given these."""
     whole = np.asarray(seed, np.int64).view(np.uint64)
     return (whole & 0xFFFFFFFF).astype(np.uint32), (whole >> 32).astype(np.uint32)
@@ -80,7 +81,7 @@ def _key(seed):
         return tuple(ops.convert_to_tensor(word) for word in seed)
     if not ops.is_tensor(seed):
         # Split before a backend without 64-bit integers, as JAX is by default, cuts off the upper half.
-        return _key(words(seed))
+        return _key(split_uint64(seed))
     if keras.backend.standardize_dtype(seed.dtype) != "int64":
         # The sign fills the upper half, as it does in int64.
         high = ops.where(seed < 0, _uint32(0xFFFFFFFF), _uint32(0))

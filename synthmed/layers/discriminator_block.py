@@ -36,8 +36,8 @@ class MinibatchStddev(keras.layers.Layer):
         grouped = ops.reshape(inputs, (size, batch // size, height, width, channels))
         deviation = ops.sqrt(ops.var(grouped, axis=0) + self.EPSILON)
         statistic = ops.tile(ops.mean(deviation, axis=(1, 2, 3)), (size,))
-        plane = ops.broadcast_to(statistic[:, None, None, None], (batch, height, width, 1))
-        return ops.concatenate([inputs, ops.cast(plane, inputs.dtype)], axis=-1)
+        channel = ops.broadcast_to(statistic[:, None, None, None], (batch, height, width, 1))
+        return ops.concatenate([inputs, ops.cast(channel, inputs.dtype)], axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + 1)

@@ -49,7 +49,7 @@ class MaskInjection(keras.layers.Layer):
     arXiv:1903.07291, equation 1); demodulation has normalised them already, so no further normalisation comes first.
 
     The strength starts small: at full strength the outlines of the mask were all that early samples showed, and the
-    discriminator told them by it.
+    discriminator knew them by it.
 
     Args:
         modulate: Whether to scale the features, too, and not only to add to them.
@@ -71,10 +71,10 @@ class MaskInjection(keras.layers.Layer):
         self.strength = self.add_weight(
             name="strength", shape=(), initializer=keras.initializers.Constant(self.FIRST_STRENGTH)
         )
-        # One convolution for scale and shift: the mask has few planes, and small convolutions cost their start.
-        planes = (2 if self.modulate else 1) * inputs_shape[-1]
+        # One convolution for scale and shift: the mask has few channels, and small convolutions cost their start.
+        channels = (2 if self.modulate else 1) * inputs_shape[-1]
         self.projection = EqualizedConv2D(
-            planes, kernel_size=3, use_bias=False, dtype=self.dtype_policy, name="projection"
+            channels, kernel_size=3, use_bias=False, dtype=self.dtype_policy, name="projection"
         )
         self.projection.build(condition_shape)
 

@@ -16,16 +16,16 @@ class SliceDiscriminator(keras.Model):
 
     Args:
         size: (height, width) of a slice.
-        planes: Image and mask planes it sees; for `cond` the given mask is among them.
+        channels: Image and mask channels it sees; for `cond` the given mask is among them.
         channel_base: Feature channels at a level, times its longer side.
         channel_max: Most feature channels at any level.
         group_size: Samples a group of the minibatch standard deviation.
         precision: Keras dtype policy of the blocks; the last one is in float32 at least.
-        attributes: Length of the attribute vector that it is told, 0 for none. The features are projected on its
-            embedding (arXiv:1802.05637), so that a slice is judged together with where it is said to lie.
+        attributes: Length of the attribute vector that conditions it, 0 for none. The features are projected on its
+            embedding (arXiv:1802.05637), so that a slice counts together with where it is said to lie.
 
     Call arguments:
-        planes: `(batch, height, width, planes)` with a known batch.
+        channels: `(batch, height, width, channels)` with a known batch.
         attributes: `(batch, attributes)`, where there are any.
 
     Output shape: `(batch,)`, logits, float32.
@@ -35,7 +35,7 @@ class SliceDiscriminator(keras.Model):
         self,
         *,
         size: tuple[int, int],
-        planes: int,
+        channels: int,
         channel_base: int,
         channel_max: int,
         group_size: int = 4,
@@ -46,7 +46,7 @@ class SliceDiscriminator(keras.Model):
         exact = at_least_float32(precision)
         super().__init__(dtype=exact, **kwargs)
         self.size: tuple[int, int] = (size[0], size[1])
-        self.planes = planes
+        self.channels = channels
         self.channel_base = channel_base
         self.channel_max = channel_max
         self.group_size = group_size
@@ -69,7 +69,7 @@ class SliceDiscriminator(keras.Model):
         self._build_from(pyramid)
 
     def _build_from(self, pyramid) -> None:
-        shape: tuple[int | None, ...] = (None, *self.size, self.planes)
+        shape: tuple[int | None, ...] = (None, *self.size, self.channels)
         layers: list[keras.layers.Layer] = [self.entry, *self.blocks]
         for layer in layers:
             layer.build(shape)
@@ -85,8 +85,8 @@ class SliceDiscriminator(keras.Model):
             self.embedding.build((None, self.attributes))
         self.built = True
 
-    def call(self, planes, attributes=None):
-        features = self.entry(planes)
+    def call(self, channels, attributes=None):
+        features = self.entry(channels)
         for block in self.blocks:
             features = block(features)
         features = self.last_convolution(self.minibatch_stddev(ops.cast(features, self.compute_dtype)))
@@ -102,7 +102,7 @@ class SliceDiscriminator(keras.Model):
         return {
             "name": self.name,
             "size": list(self.size),
-            "planes": self.planes,
+            "channels": self.channels,
             "channel_base": self.channel_base,
             "channel_max": self.channel_max,
             "group_size": self.group_size,

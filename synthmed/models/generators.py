@@ -15,41 +15,41 @@ from synthmed.models.synthesis import SynthesisNetwork
 HARMONICS = 4
 
 
-def attribute_size(*, position: bool, shown: bool, classes: int) -> int:
-    """Return the length of an attribute vector; 0 where nothing is told.
+def attribute_size(*, position: bool, class_presence: bool, classes: int) -> int:
+    """Return the length of an attribute vector; 0 without any.
 
     Args:
-        position: Whether the position along the slicing axis is told.
-        shown: Whether it is told which classes a slice shows.
+        position: Whether the position along the slicing axis is among them.
+        class_presence: Whether it is among them which classes are in a slice.
         classes: Number of classes, background included.
     """
-    return (HARMONICS if position else 0) + (classes - 1 if shown else 0)
+    return (HARMONICS if position else 0) + (classes - 1 if class_presence else 0)
 
 
-def attribute_vector(position=None, shown=None):
+def attribute_vector(position=None, class_presence=None):
     """Return `(batch, attribute_size)` numbers in [-1, 1], float32.
 
-    The position is given by cosines of it: smooth, so that neighbouring slices are told nearly the same, and the first
+    The position is given by cosines of it: smooth, so that neighbouring slices get nearly the same, and the first
     alone names each position once.
 
     Args:
-        position: `(batch,)`, 0 at one end of the case and 1 at the other; None where it is not told.
-        shown: `(batch, classes - 1)`, 1 where a foreground class is in the slice, 0 where not and 0.5 where nobody
-            knows; None where it is not told.
+        position: `(batch,)`, 0 at one end of the case and 1 at the other; None where it is left out.
+        class_presence: `(batch, classes - 1)`, 1 where a foreground class is in the slice, 0 where not and 0.5 where
+            nobody knows; None where it is left out.
     """
     parts = []
     if position is not None:
         angles = ops.cast(position, "float32")[:, None] * ops.arange(1, HARMONICS + 1, dtype="float32") * math.pi
         parts.append(ops.cos(angles))
-    if shown is not None:
-        parts.append(2.0 * ops.cast(shown, "float32") - 1.0)
+    if class_presence is not None:
+        parts.append(2.0 * ops.cast(class_presence, "float32") - 1.0)
     return ops.concatenate(parts, axis=-1)
 
 
 def shown_classes(labels, classes: int):
     """Return `(batch, classes - 1)`: 1 for each foreground class that label maps `(batch, height, width)` show."""
-    planes = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
-    return ops.max(planes, axis=(1, 2))[:, 1:]
+    channels = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
+    return ops.max(channels, axis=(1, 2))[:, 1:]
 
 
 VARIANTS = ("base", "mask", "cond")
@@ -60,7 +60,7 @@ class SliceGenerator(keras.Model):
     """A StyleGAN2 generator of slices: mapping network and synthesis network (arXiv:1912.04958).
 
     Which of the paper's three generators it is follows from the variant (arXiv:2503.00962): `base` draws image and
-    mask together as planes of one image, `mask` draws the mask alone, `cond` draws the image of a mask that is given.
+    mask together as channels of one image, `mask` draws the mask alone, `cond` draws the image of a mask that is given.
 
     Args:
         variant: "base", "mask" or "cond".
@@ -74,16 +74,16 @@ class SliceGenerator(keras.Model):
         channel_max: Most feature channels at any level.
         precision: Keras dtype policy of the synthesis network; outputs are float32 at least.
         injection: How the mask enters `cond`: "concatenate" or "modulate".
-        position: Whether it is told where a slice lies along its case.
-        shown: Whether it is told which classes a slice shows.
+        position: Whether it is conditioned on where a slice lies along its case.
+        class_presence: Whether it is conditioned on which classes are in a slice.
 
     Call arguments:
         z: `(batch, z_dim)`, standard normal.
         noise: List of `(batch, height, width, 1)`, see `noise_sizes`.
         condition: `(batch, height, width, classes)` one-hot mask in [-1, 1]; `cond` only.
-        attributes: `(batch, attribute_dim)` as `attributes` returns them, where the generator is told any.
+        attributes: `(batch, attribute_dim)` as `attributes` returns them, where the generator is conditioned on any.
 
-    Output shape: `(batch, height, width, planes)`: image planes, then mask planes in [-1, 1].
+    Output shape: `(batch, height, width, channels)`: image channels, then mask channels in [-1, 1].
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class SliceGenerator(keras.Model):
         precision: str = "float32",
         injection: str = "concatenate",
         position: bool = False,
-        shown: bool = False,
+        class_presence: bool = False,
         **kwargs,
     ):
         exact = at_least_float32(precision)
@@ -120,8 +120,8 @@ class SliceGenerator(keras.Model):
         self.precision = precision
         self.injection = injection
         self.position = position
-        self.shown = shown
-        self.attribute_dim = attribute_size(position=position, shown=shown, classes=classes)
+        self.class_presence = class_presence
+        self.attribute_dim = attribute_size(position=position, class_presence=class_presence, classes=classes)
         self.image_channels = 0 if variant == "mask" else channels
         self.mask_classes = 0 if variant == "cond" else classes
         self.mapping = MappingNetwork(
@@ -158,16 +158,16 @@ class SliceGenerator(keras.Model):
         """Give every layer the same style: `(batch, w_dim)` to `(batch, num_ws, w_dim)`."""
         return ops.repeat(w[:, None, :], self.num_ws, axis=1)
 
-    def attributes(self, position, shown):
-        """Return the attribute vector that this generator is told, or None where it is told nothing.
+    def attributes(self, position, class_presence):
+        """Return the attribute vector that conditions this generator, or None without any.
 
         Args:
             position: `(batch,)` in [0, 1].
-            shown: `(batch, classes - 1)` in [0, 1].
+            class_presence: `(batch, classes - 1)` in [0, 1].
         """
         if not self.attribute_dim:
             return None
-        return attribute_vector(position if self.position else None, shown if self.shown else None)
+        return attribute_vector(position if self.position else None, class_presence if self.class_presence else None)
 
     def call(self, z, noise, condition=None, attributes=None):
         return self.synthesis(self.broadcast(self.mapping(z, attributes)), noise, condition)
@@ -187,7 +187,7 @@ class SliceGenerator(keras.Model):
             "precision": self.precision,
             "injection": self.injection,
             "position": self.position,
-            "shown": self.shown,
+            "class_presence": self.class_presence,
         }
 
 
@@ -225,7 +225,7 @@ def item_number(seed, *, stream: int, below: int):
 
 
 def item_attributes(seed, table: AttributeTable, *, classes: int) -> dict:
-    """Draw a row of a table for each item: what a generator is told of its slice.
+    """Draw a row of a table for each item: the conditioning of its slice.
 
     Args:
         seed: int64 `(batch,)`.
@@ -245,17 +245,17 @@ def item_attributes(seed, table: AttributeTable, *, classes: int) -> dict:
 
 
 def draw_items(generator: SliceGenerator, seed, psi, mask=None, attributes=None):
-    """Draw output planes for items.
+    """Draw output channels for items.
 
     Args:
         generator: Any of the three variants.
         seed: int64 `(batch,)`.
         psi: float32 `(batch,)`, truncation.
         mask: `(batch, height, width, classes)` one-hot in [-1, 1]; `cond` only.
-        attributes: `(batch, attribute_dim)`, where the generator is told any.
+        attributes: `(batch, attribute_dim)`, where the generator is conditioned on any.
 
     Returns:
-        float32 `(batch, height, width, planes)`.
+        float32 `(batch, height, width, channels)`.
     """
     w = generator.mapping.truncate(generator.mapping(item_latents(generator, seed), attributes), psi)
     return generator.synthesis(generator.broadcast(w), item_noise(generator, seed), mask)

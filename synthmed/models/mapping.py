@@ -13,7 +13,7 @@ class MappingNetwork(keras.layers.Layer):
 
     Its layers learn at a hundredth of the rate of the others, and it remembers the average of w for truncation.
 
-    Attributes of the slice, where they are told, are embedded and normalised like z, and stand beside it.
+    Attributes of the slice, where there are any, are embedded and normalised like z, and stand beside it.
 
     Args:
         w_dim: Length of w.

@@ -57,51 +57,51 @@ def make_pyramid(size: tuple[int, int], *, channel_base: int, channel_max: int) 
 OUTSIDE_SLOPE = 0.1
 
 
-def leaky_clip(planes):
-    """Flatten mask planes outside [-1, 1] to a tenth of their slope.
+def leaky_clip(channels):
+    """Flatten mask channels outside [-1, 1] to a tenth of their slope.
 
-    Real masks are exactly flat. Linear planes are not, and a discriminator that tells them by their faint texture
+    Real masks are exactly flat. Linear channels are not, and a discriminator that knows them by their faint texture
     teaches nothing about shapes; a softmax is flat, but where it saturates no gradient comes through, and a mask
     generator that once drew background alone stays there. This keeps both: nearly flat, never without a gradient.
     """
-    inside = ops.clip(planes, -1.0, 1.0)
-    return inside + OUTSIDE_SLOPE * (planes - inside)
+    inside = ops.clip(channels, -1.0, 1.0)
+    return inside + OUTSIDE_SLOPE * (channels - inside)
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
-class ToPlanes(keras.layers.Layer):
-    """Features to output planes: a modulated 1 x 1 convolution without demodulation, in float32 from there on.
+class ToChannels(keras.layers.Layer):
+    """Features to output channels: a modulated 1 x 1 convolution without demodulation, in float32 from there on.
 
     Args:
-        planes: Number of output planes.
+        channels: Number of output channels.
 
     Call arguments:
         inputs: `(batch, height, width, channels)`.
         w: `(batch, w_dim)`.
     """
 
-    def __init__(self, planes: int, **kwargs):
+    def __init__(self, channels: int, **kwargs):
         super().__init__(**kwargs)
-        self.planes = planes
+        self.channels = channels
 
     def build(self, inputs_shape, w_shape):
         self.output_dtype = at_least_float32(self.dtype_policy)
         self.affine = EqualizedDense(inputs_shape[-1], bias_init=1.0, dtype=self.output_dtype, name="affine")
         self.affine.build(w_shape)
         self.convolution = ModulatedConv2D(
-            self.planes, kernel_size=1, demodulate=False, dtype=self.dtype_policy, name="convolution"
+            self.channels, kernel_size=1, demodulate=False, dtype=self.dtype_policy, name="convolution"
         )
         self.convolution.build(inputs_shape)
-        self.bias = self.add_weight(name="bias", shape=(self.planes,), initializer="zeros", autocast=False)
+        self.bias = self.add_weight(name="bias", shape=(self.channels,), initializer="zeros", autocast=False)
 
     def call(self, inputs, w):
         return ops.cast(self.convolution(inputs, self.affine(w)), self.output_dtype) + self.bias
 
     def compute_output_shape(self, inputs_shape, w_shape=None):
-        return (*inputs_shape[:-1], self.planes)
+        return (*inputs_shape[:-1], self.channels)
 
     def get_config(self):
-        return {**super().get_config(), "planes": self.planes}
+        return {**super().get_config(), "channels": self.channels}
 
 
 @keras.saving.register_keras_serializable(package="synthmed")
@@ -110,9 +110,9 @@ class SynthesisNetwork(keras.layers.Layer):
 
     Args:
         size: (height, width) of the slice.
-        image_channels: Image planes of the output; linear.
-        mask_classes: Mask planes of the output, 0 for none; see `leaky_clip`.
-        condition_classes: Planes of the mask that is given, 0 for none.
+        image_channels: Image channels of the output; linear.
+        mask_classes: Mask channels of the output, 0 for none; see `leaky_clip`.
+        condition_classes: Channels of the mask that is given, 0 for none.
         injection: How that mask enters, see `StyledConv2D`.
         w_dim: Length of w.
         channel_base: Channels at a level, times its longer side.
@@ -173,7 +173,7 @@ class SynthesisNetwork(keras.layers.Layer):
         for level, (size, count) in enumerate(zip(sizes, channels, strict=True)):
             for upsampling in (True, False) if level else (False,):
                 shape = self._add_convolution(shape, size, count, upsampling)
-            output = ToPlanes(
+            output = ToChannels(
                 self.image_channels + self.mask_classes, dtype=self.dtype_policy, name=f"output{size[0]}x{size[1]}"
             )
             output.build(shape, (None, self.w_dim))
@@ -194,7 +194,7 @@ class SynthesisNetwork(keras.layers.Layer):
     def call(self, ws, noise, condition=None):
         masks = self._mask_pyramid(condition)
         features = ops.broadcast_to(self.constant[None], (ops.shape(ws)[0], *self.constant.shape))
-        planes = None
+        channels = None
         step = 0
         for level in range(len(self.pyramid.sizes)):
             for _ in range(2 if level else 1):
@@ -202,15 +202,15 @@ class SynthesisNetwork(keras.layers.Layer):
                 step += 1
             # The output of a level shares its style with the first convolution of the next one.
             skip = self.outputs[level](features, ws[:, step])
-            planes = skip if planes is None else upsample(planes) + skip
-        return self._finish(planes)
+            channels = skip if channels is None else upsample(channels) + skip
+        return self._finish(channels)
 
-    def _finish(self, planes):
+    def _finish(self, channels):
         if not self.mask_classes:
-            return planes
+            return channels
         if not self.image_channels:
-            return leaky_clip(planes)
-        image, mask = planes[..., : self.image_channels], planes[..., self.image_channels :]
+            return leaky_clip(channels)
+        image, mask = channels[..., : self.image_channels], channels[..., self.image_channels :]
         return ops.concatenate([image, leaky_clip(mask)], axis=-1)
 
     def _mask_pyramid(self, mask):

@@ -211,9 +211,9 @@ def _train_generator(path: Path, store: Store, options: DemoOptions, tell: Progr
         tell(round(1000 * whole), 1000, note)
 
     wanted = check_options({"variant": "cond", "kimg": options.kimg, "minutes": options.minutes, "seed": options.seed})
-    begun = Run.open(path) if (path / "run.json").is_file() else None
-    plan = plan_training(path, wanted, store, begun=begun)
-    if not execute(plan, resume=begun is not None, progress=tell_of_both):
+    existing_run = Run.open(path) if (path / "run.json").is_file() else None
+    plan = plan_training(path, wanted, store, existing_run=existing_run)
+    if not execute(plan, resume=existing_run is not None, progress=tell_of_both):
         raise UserError(f"stopped; go on with `synthmed demo --out {path.parent} --resume`")
     checkpoint, _, _ = Run.open(path).last_arrays()
     return float(checkpoint.state["kimg"])

@@ -88,11 +88,11 @@ def _generator(folder: StudyFolder, task: Task, out: Path, report: Progress) -> 
     from synthmed.training.run import Run
 
     store = _open_store(folder, task)
-    begun = Run.open(out) if (out / "run.json").is_file() else None
+    existing_run = Run.open(out) if (out / "run.json").is_file() else None
     options = check_options({name: value for name, value in task.identity["options"].items() if value is not None})
-    plan = plan_training(out, options, store, begun=begun)
+    plan = plan_training(out, options, store, existing_run=existing_run)
     if plan.mask is not None:
-        masks = plan.mask.options.model_copy(update={"kimg": task.identity["mask_kimg"]})
+        masks = plan.mask.options.with_kimg(task.identity["mask_kimg"])
         plan = replace(plan, mask=replace(plan.mask, options=masks))
     if not execute(plan, resume=out.exists(), progress=report):
         raise Stopped

@@ -1,10 +1,10 @@
-"""Augmentation of what the discriminator sees: image and mask planes of real and generated slices alike.
+"""Augmentation of what the discriminator sees: image and mask channels of real and generated slices alike.
 
-`ADA_OPERATIONS` with a probability that `adjust` steers (arXiv:2006.06676), or `DIFF_OPERATIONS` with
-probability 1 (arXiv:2006.10738). Geometric operations are composed into one warp. Gradients with respect to the planes
+`ADA_OPERATIONS` with a probability that `adversarial.adjust` steers (arXiv:2006.06676), or `DIFF_OPERATIONS` with
+probability 1 (arXiv:2006.10738). Spatial transforms are composed into one warp. Gradients with respect to the slices
 are exact to every order. N is a normal distribution, U a uniform one.
 
-| operation | strength | image planes | mask planes |
+| operation | strength | image channels | mask channels |
 |---|---|---|---|
 | mirror | columns, in half of the gated samples | mirrored | the same |
 | quarter_turn | 0 to 3 of 90 degrees; 0 or 180 degrees if not square | turned | the same |
@@ -64,20 +64,21 @@ def numbers_shape(batch: int) -> tuple[int, int]:
     return batch, TOTAL
 
 
-def noise_shape(batch: int, height: int, width: int, image_planes: int) -> tuple[int, int, int, int]:
+def noise_shape(batch: int, height: int, width: int, image_channels: int) -> tuple[int, int, int, int]:
     """Return the shape of the standard normal numbers that the operation "noise" reads."""
-    return batch, height, width, image_planes
+    return batch, height, width, image_channels
 
 
-def augment(planes, *, image_planes: int, operations: Iterable[str], probability, numbers, noise=None):
-    """Return changed planes, in the shape and number format of `planes`.
+def augment(channels, *, image_channels: int, operations: Iterable[str], probability, numbers, noise=None):
+    """Return changed channels, in the shape and number format of `channels`.
 
-    Every operation is linear in the planes or affine, so gradients of every order with respect to them are exact.
+    Every operation is linear in the channels or affine, so gradients of every order with respect to them are exact.
     Values for which no gate opens come back exactly.
 
     Args:
-        planes: `(batch, height, width, planes)`, image planes in about [-1, 1], then mask planes; the sizes are static.
-        image_planes: How many of them are of the image; 0 to all.
+        channels: `(batch, height, width, channels)` with static sizes: image channels in about [-1, 1], then mask
+            channels.
+        image_channels: How many of them are of the image; 0 to all.
         operations: Names out of `AUGMENTATIONS`; they are applied in its order.
         probability: Of each operation in each sample, in 0..1: a float or a scalar tensor.
         numbers: `numbers_shape(batch)`, uniform in [0, 1), float32 or float64.
@@ -94,16 +95,16 @@ def augment(planes, *, image_planes: int, operations: Iterable[str], probability
         raise ValueError("the augmentation 'noise' needs normal numbers: pass noise")
     draws = Draws(numbers, probability)
     if any(name in GEOMETRY for name in operations):
-        placement = place(draws, operations=operations, size=(planes.shape[1], planes.shape[2]))
-        planes = warp(planes, placement, image_planes=image_planes)
-    if image_planes and any(name not in (*GEOMETRY, "cutout") for name in operations):
+        placement = place(draws, operations=operations, size=(channels.shape[1], channels.shape[2]))
+        channels = warp(channels, placement, image_channels=image_channels)
+    if image_channels and any(name not in (*GEOMETRY, "cutout") for name in operations):
         # The gradient of a split is one concatenation; that of two slices pads both and adds them.
-        image, mask = ops.split(planes, [image_planes], axis=-1)
-        planes = ops.concatenate([_recolour(image, draws, operations, noise), mask], axis=-1)
-    return _cut_out(planes, draws) if "cutout" in operations else planes
+        image, mask = ops.split(channels, [image_channels], axis=-1)
+        channels = ops.concatenate([_change_intensities(image, draws, operations, noise), mask], axis=-1)
+    return _cut_out(channels, draws) if "cutout" in operations else channels
 
 
-def _recolour(image, draws: Draws, operations: tuple[str, ...], noise):
+def _change_intensities(image, draws: Draws, operations: tuple[str, ...], noise):
     if any(name in operations for name in LEVEL):
         image = level(image, draws, operations=operations)
     if "diff_saturation" in operations:
@@ -115,49 +116,18 @@ def _recolour(image, draws: Draws, operations: tuple[str, ...], noise):
     return add_noise(image, noise, draws) if "noise" in operations else image
 
 
-def _cut_out(planes, draws: Draws):
-    """Set a square of all planes to 0, whose middle lies anywhere in the slice.
+def _cut_out(channels, draws: Draws):
+    """Set a square of all channels to 0, whose middle lies anywhere in the slice.
 
-    Mask planes are cut with the image: 0 is no class, so neither says anything about the square. Left whole, the mask
+    Mask channels are cut with the image: 0 is no class, so neither says anything about the square. Left whole, the mask
     would name classes where there is no image, in real and generated pairs alike, and a discriminator of masks alone
     would not be augmented at all.
     """
     middle = draws.uniform("cutout")
     near = []
-    for axis, side in enumerate(planes.shape[1:3]):
+    for axis, side in enumerate(channels.shape[1:3]):
         places = (ops.arange(side, dtype=middle.dtype) + 0.5) / side
         near.append(ops.abs(places[None] - middle[:, axis : axis + 1]) < CUTOUT / 2.0)
     rows, columns = near[0] & draws.gates("cutout"), near[1]
-    kept = ops.cast(~(rows[:, :, None] & columns[:, None, :]), planes.dtype)
-    return planes * ops.broadcast_to(kept[..., None], planes.shape)
-
-
-TARGET = 0.6
-"""Mean sign of the logits of real samples to hold; more means that the discriminator knows them too well."""
-
-MAXIMUM = 0.8
-"""The paper's practical limit: more, and augmentation may leak into generated images."""
-
-
-def sign_mean(logits):
-    """Return r_t, the mean sign of the discriminator's logits of (augmented) real samples: -1 to 1, a scalar."""
-    return ops.mean(ops.sign(logits))
-
-
-def adjust(probability, mean, *, target: float = TARGET, images, kimg: float, maximum: float = MAXIMUM):
-    """Return the next probability of augmentation, a scalar in [0, `maximum`] of the number format of `probability`.
-
-    It moves by one step towards the target's side, by as much as takes it from 0 to 1 in `kimg` thousand images.
-
-    Args:
-        probability: The present one, a scalar tensor (the value of a `keras.Variable`) or a float.
-        mean: r_t, averaged over the batches since the last call; one batch alone swings too far.
-        target: Mean sign to hold.
-        images: Real images shown since the last call.
-        kimg: Thousand images from 0 to 1; 500 in the paper, for runs of 25,000. Short runs need less.
-        maximum: Where to stop.
-    """
-    probability = ops.convert_to_tensor(probability)
-    step = ops.cast(images, probability.dtype) / (kimg * 1000.0)
-    direction = ops.cast(ops.sign(ops.convert_to_tensor(mean) - target), probability.dtype)
-    return ops.clip(probability + direction * step, 0.0, maximum)
+    kept = ops.cast(~(rows[:, :, None] & columns[:, None, :]), channels.dtype)
+    return channels * ops.broadcast_to(kept[..., None], channels.shape)

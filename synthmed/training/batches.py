@@ -1,4 +1,4 @@
-"""What a training step is fed: slices, what is told of them, and unlabelled ones among them."""
+"""The batches of a generator's training: slices, their conditioning, and unlabelled ones among them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from synthmed.backend import backend_name
 from synthmed.data.store import Store
 from synthmed.data.stream import Batch, ReadAhead, Reader, as_dataset, slice_reader
 from synthmed.errors import UserError, present
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import ResolvedOptions
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,19 +19,19 @@ UNLABELLED_SEEDS = 2**31
 UNKNOWN = 0.5
 
 
-class Feed:
+class GeneratorBatches:
     """The slices of a run's batches, in an order that follows from the seed and the step alone.
 
     Args:
-        options: Resolved options.
-        store: Its training slices are fed.
+        options: Options of the run.
+        store: Its training slices are read.
         unlabelled: Store of which the images alone are used; half of each batch where it is given.
 
     Raises:
         UserError: If there is nothing to train on, or the unlabelled store does not fit.
     """
 
-    def __init__(self, options: TrainOptions, store: Store, unlabelled: Store | None = None):
+    def __init__(self, options: ResolvedOptions, store: Store, unlabelled: Store | None = None):
         self.options = options
         self.store = store
         self.unlabelled = unlabelled
@@ -47,7 +47,7 @@ class Feed:
         """Return the endless batches from a step on: a tf.data set under TensorFlow, else a `ReadAhead`.
 
         Each is a dictionary of "image" float32 `[batch, H, W, C]` and "label" uint8 `[batch, H, W]`, and where the run
-        uses them, "position" float32 `[batch]`, "shown" float32 `[batch, classes - 1]` and "labelled" float32
+        uses them, "position" float32 `[batch]`, "class_presence" float32 `[batch, classes - 1]` and "labelled" float32
         `[batch]`. Their order and content are the same under every backend.
         """
         if backend_name() == "tensorflow":
@@ -59,43 +59,43 @@ class Feed:
         count, seed = self.options.batch - self.count_unlabelled, self.options.seed
         labelled = slice_reader(self.store, self.indices, batch=count, seed=seed)
         if self.unlabelled is None:
-            return lambda step: self._told(labelled(step * count))
+            return lambda step: self._parts(labelled(step * count))
         indices, size = self.unlabelled.indices("train"), self.count_unlabelled
         images = slice_reader(self.unlabelled, indices, batch=size, seed=seed + UNLABELLED_SEEDS)
 
         def read(step: int) -> Batch:
-            first, second = self._told(labelled(step * count)), self._told_of_unlabelled(images(step * size))
+            first, second = self._parts(labelled(step * count)), self._unlabelled_parts(images(step * size))
             # In two blocks: replicas and the groups of the minibatch statistic take every n-th slice, and get of both.
             return {key: np.concatenate([first[key], second[key]]) for key in first}
 
         return read
 
-    def told(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what is told of slices of the store beside their image: "label", "position", "shown"."""
+    def conditioning(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what may condition a generator of slices of the store: "label", "position", "class_presence"."""
         return {
             "label": self.store.labels(indices),
             "position": self.store.slice_position[indices],
-            "shown": self.store.slice_shown[indices],
+            "class_presence": self.store.slice_shown[indices],
         }
 
-    def _told(self, batch: Batch) -> Batch:
+    def _parts(self, batch: Batch) -> Batch:
         parts = {"image": batch["image"], "label": batch["label"]}
         if self.options.position:
             parts["position"] = self.store.slice_position[batch["index"]]
-        if self.options.shown:
-            parts["shown"] = self.store.slice_shown[batch["index"]]
+        if self.options.class_presence:
+            parts["class_presence"] = self.store.slice_shown[batch["index"]]
         if self.unlabelled is not None:
             parts["labelled"] = np.ones(len(batch["index"]), np.float32)
         return parts
 
-    def _told_of_unlabelled(self, batch: Batch) -> Batch:
+    def _unlabelled_parts(self, batch: Batch) -> Batch:
         unlabelled = present(self.unlabelled, "these are its slices")
         count = len(batch["index"])
         parts = {"image": batch["image"], "label": np.zeros_like(batch["label"])}
         if self.options.position:
             parts["position"] = unlabelled.slice_position[batch["index"]]
-        if self.options.shown:
-            parts["shown"] = np.full((count, len(self.store.classes) - 1), UNKNOWN, np.float32)
+        if self.options.class_presence:
+            parts["class_presence"] = np.full((count, len(self.store.classes) - 1), UNKNOWN, np.float32)
         parts["labelled"] = np.zeros(count, np.float32)
         return parts
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from synthmed.data.store import Store
 from synthmed.errors import UserError
-from synthmed.evaluation.distances import joint_planes, slice_distance
-from synthmed.training.batches import Feed
+from synthmed.evaluation.distances import joint_channels, slice_distance
+from synthmed.training.batches import GeneratorBatches
 from synthmed.training.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -25,20 +25,20 @@ DRAWN_AT_ONCE = 32
 FIRST_SEED = 2**40
 
 
-class Choice:
+class BestCheckpoint:
     """Measures the averaged generator against validation patients and keeps the best one of a run.
 
     Args:
         run: The run.
         store: Its store; without validation patients nothing is measured and the last checkpoint counts.
-        feed: Tells the networks of slices.
+        batches: Know the conditioning of slices.
         draw: The engine's `draw`.
     """
 
-    def __init__(self, run: Run, store: Store, feed: Feed, draw: Callable[..., dict[str, np.ndarray]]):
+    def __init__(self, run: Run, store: Store, batches: GeneratorBatches, draw: Callable[..., dict[str, np.ndarray]]):
         self.run = run
         self.store = store
-        self.feed = feed
+        self.batches = batches
         self.draw = draw
         held_out = store.indices("val")
         # A slice that nobody has labelled to the end is no example of what a generator should draw.
@@ -54,12 +54,12 @@ class Choice:
         store, classes = self.store, len(self.store.classes)
         images, labels = self._drawn()
         real = None if images is None else store.images(self.indices)
-        reference = joint_planes(real, store.labels(self.indices), classes)
-        distances = slice_distance(reference, joint_planes(images, labels, classes))
+        reference = joint_channels(real, store.labels(self.indices), classes)
+        distances = slice_distance(reference, joint_channels(images, labels, classes))
         return {"distance" if name == "mean" else f"distance_{name}": value for name, value in distances.items()}
 
     def keep_if_best(self, distance: float, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bool:
-        """Keep the averaged generator where no earlier one was as near; tell whether it was kept.
+        """Keep the averaged generator where no earlier one was as near; return whether it was kept.
 
         Args:
             distance: Of this generator.
@@ -114,8 +114,8 @@ class Choice:
         for start in range(0, len(self.indices), DRAWN_AT_ONCE):
             # The last batch is padded: one size is compiled once.
             places = np.minimum(np.arange(start, start + DRAWN_AT_ONCE), len(self.indices) - 1)
-            told = self.feed.told(self.indices[places])
-            drawn = {"mask": told["label"]} | self.draw(FIRST_SEED + places, told)
+            conditioning = self.batches.conditioning(self.indices[places])
+            drawn = {"mask": conditioning["label"]} | self.draw(FIRST_SEED + places, conditioning)
             parts.append({name: value[: len(self.indices) - start] for name, value in drawn.items()})
         images = np.concatenate([part["image"] for part in parts]) if "image" in parts[0] else None
         return images, np.concatenate([part["mask"] for part in parts])

@@ -28,7 +28,7 @@ class Checkpoint:
 
     Attributes:
         path: Its folder.
-        state: Plain values: step, images shown, seconds of training.
+        state: Plain values: step, thousand real images, seconds of training.
         hash: SHA-256 of its arrays' file; None in checkpoints of earlier versions.
     """
 

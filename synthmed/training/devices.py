@@ -2,25 +2,25 @@
 
 Workers of a cluster run the same program on the same steps. What they decide by something that differs between them (a
 clock, a signal, a file) has to be agreed upon, or one of them waits for ever for an all-reduce that the others have
-left; `Devices` holds the few ways in which they agree. Clusters are TensorFlow's.
+left; `Devices` has the few ways in which they agree. Clusters are TensorFlow's.
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from synthmed.backend import backend_name
 from synthmed.errors import UserError, present
-from synthmed.training.cluster import Cluster, tells_of_a_loss
+from synthmed.files import parse_json
 from synthmed.training.options import TrainOptions
-from synthmed.training.sharing import local_devices
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,70 @@ AGREE_SECONDS = 0.5
 AGREE_STEPS = 100
 # An integer of so many bytes passes through a float64 unharmed.
 DIGEST_BYTES = 6
+
+VARIABLE = "TF_CONFIG"
+HELP = "; docs/distributed.md shows one, and --strategy one trains on this machine alone"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Who takes part in a training, and who of them this process is.
+
+    Attributes:
+        addresses: "host:port" of every worker, the chief first.
+        index: Place of this process among them.
+        jobs: How many tasks each job has: {"worker": n}, or {"chief": 1, "worker": n}.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+    jobs: dict[str, int]
+
+    @classmethod
+    def of_environment(cls) -> "Cluster":
+        """Read TF_CONFIG, `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
+
+        Raises:
+            UserError: If it is missing, or describes no cluster, or a task that the cluster does not have.
+        """
+        text = os.environ.get(VARIABLE)
+        if not text:
+            raise UserError(f"--strategy workers reads the cluster from {VARIABLE}, which is not set{HELP}")
+        try:
+            content = parse_json(text, VARIABLE)
+        except UserError as error:
+            raise UserError(f"{error}{HELP}") from None
+        return cls._of(content)
+
+    @classmethod
+    def _of(cls, content: Any) -> "Cluster":
+        jobs = content.get("cluster") if isinstance(content, dict) else None
+        task = content.get("task") if isinstance(content, dict) else None
+        if not isinstance(jobs, dict) or not isinstance(task, dict):
+            raise UserError(f'{VARIABLE} needs "cluster" and "task"{HELP}')
+        lists = all(isinstance(addresses, list) and addresses for addresses in jobs.values())
+        if not lists or set(jobs) - {"chief", "worker"} or len(jobs.get("chief", [""])) > 1:
+            raise UserError(
+                f'{VARIABLE}: "cluster" lists addresses as "worker", and one as "chief" where there is one{HELP}'
+            )
+        names = [name for name in ("chief", "worker") if name in jobs]
+        addresses = [address for name in names for address in jobs[name]]
+        if not all(isinstance(address, str) and address.rpartition(":")[2].isdecimal() for address in addresses):
+            raise UserError(f"{VARIABLE}: write every address of the cluster as host:port{HELP}")
+        kind, index = task.get("type"), task.get("index")
+        if kind not in names:
+            raise UserError(f"{VARIABLE}: the task has type {kind!r}, the cluster has {' and '.join(names)}{HELP}")
+        if not isinstance(index, int) or not 0 <= index < len(jobs[kind]):
+            raise UserError(
+                f"{VARIABLE}: the task has index {index!r}, but the cluster has {len(jobs[kind])} of type {kind}, "
+                f"counted from 0{HELP}"
+            )
+        before = 1 if kind == "worker" and "chief" in jobs else 0
+        return cls(tuple(addresses), before + index, {name: len(jobs[name]) for name in names})
+
+    def place(self, job: str, task: int) -> int:
+        """Return the place among all workers of a task of a job."""
+        return task + (1 if job == "worker" and "chief" in self.jobs else 0)
 
 
 class Devices:
@@ -59,28 +123,6 @@ class Devices:
         self.replicas = 1 if strategy is None else int(strategy.num_replicas_in_sync)
         self._sum: Callable[[Any], Any] | None = None
 
-    @classmethod
-    def of(cls, name: str) -> "Devices":
-        """Return the devices of an option `strategy`: "one", "mirrored" or "workers".
-
-        For several workers this has to come before anything else asks TensorFlow for a tensor, and it waits until all
-        of them are there.
-
-        Raises:
-            UserError: If TF_CONFIG describes no cluster, this process cannot join it, or the backend knows none.
-        """
-        if backend_name() == "jax":
-            from synthmed.training.jax_devices import JaxDevices
-
-            return JaxDevices.of(name)
-        if name == "one":
-            return cls()
-        if name == "workers":
-            return _join()
-        import tensorflow as tf
-
-        return cls(tf.distribute.MirroredStrategy(local_devices()))
-
     def scope(self) -> AbstractContextManager:
         """Return the scope in which variables are made."""
         return nullcontext() if self.strategy is None else self.strategy.scope()
@@ -98,7 +140,7 @@ class Devices:
         return int(self._table(number, 0)[0, 0])
 
     def check_same(self, what: str, value: Any) -> None:
-        """Refuse to go on unless all workers hold the same.
+        """Refuse to go on unless all workers have the same.
 
         Args:
             what: What it is, in the plural.
@@ -247,7 +289,7 @@ class Agreement:
 
 
 @cache
-def _join() -> Devices:
+def join_cluster() -> Devices:
     """Join the cluster; once a process, since TensorFlow can do it only at its start."""
     cluster = Cluster.of_environment()
     import tensorflow as tf
@@ -286,3 +328,38 @@ def _digest(value: Any) -> int:
     else:
         digest.update(repr(value).encode())
     return int.from_bytes(digest.digest()[:DIGEST_BYTES], "big")
+
+
+def tells_of_a_loss(error: Any) -> bool:
+    """Tell whether an error of TensorFlow means that another worker is gone."""
+    import tensorflow as tf
+
+    kinds = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    message = str(error).lower()
+    return isinstance(error, kinds) or "collective" in message or "coordination" in message or "heartbeat" in message
+
+
+def check_share(options: TrainOptions, replicas: int) -> None:
+    """Refuse a batch that does not divide among the replicas.
+
+    Raises:
+        UserError: If it does not, or if that of the path length regulariser does not.
+    """
+    if options.batch % replicas or options.path_batch % replicas:
+        raise UserError(
+            f"a batch of {options.batch} (path length: {options.path_batch}) does not divide among {replicas} "
+            f"replicas: give --batch {options.path_batch_shrink * replicas} or a multiple of it"
+        )
+
+
+def describe(options: TrainOptions, replicas: int) -> str:
+    """Describe how a batch is shared."""
+    if replicas == 1:
+        alone = {"mirrored": "this machine has one device: nothing to share", "workers": "a cluster of one worker"}
+        return alone.get(options.strategy, "one device")
+    return f"{replicas} replicas, {options.batch // replicas} slices of each batch of {options.batch} on each"

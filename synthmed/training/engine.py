@@ -1,150 +1,206 @@
-"""What training needs of a backend, and what all backends share of it: variables by name, and when a phase is due."""
+"""What a method of training supplies, and what an engine makes of it on a backend: compiled steps, state by name.
+
+A method (`adversarial.Adversarial`) writes its step once, in `keras.ops`, as phases that are due every so many steps.
+An engine (`tensorflow_backend`, `jax_backend`) supplies what `keras.ops` has not: gradients, random numbers of a step,
+the replicas that share a batch, and compilation.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
-from synthmed.training import losses
-from synthmed.training.networks import Networks
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import ResolvedOptions
 
-# The sign of D(real) is averaged over about ten batches: that of one batch is mostly chance.
-SIGN_DECAY = 0.9
+Report = dict[str, Any]
 
-MakeOptimizer = Callable[[float, int, keras.Model], keras.optimizers.Optimizer]
+# Each phase draws from a sequence of its own, so that switching one off does not change the others.
+PHASES, STREAMS = 4, 512
+
+
+class Key(NamedTuple):
+    """Which random numbers of a run: those of a step, one of its phases, and one of the phase's streams."""
+
+    step: Any
+    phase: int
+    stream: int
+
+
+class Phase(NamedTuple):
+    """Part of a training step.
+
+    Attributes:
+        every: It is due at every so many steps, the first one included; 0 for never.
+        run: Takes the engine, the whole batch and the number of the step; computes on the replica's share of the batch,
+            updates networks and returns numbers by name.
+        settle: Takes the means of those numbers over the replicas, updates what all replicas share, and returns the
+            numbers to log.
+    """
+
+    every: int
+    run: Callable[["Engine", dict[str, Any], Any], Report]
+    settle: Callable[[Report], Report] = lambda report: report
+
+    def due(self, number: int) -> bool:
+        """Tell whether it is due at a step."""
+        return bool(self.every) and number % self.every == 0
+
+
+class Method(ABC):
+    """A way to train a generator.
+
+    Attributes:
+        options: Options of the run.
+        networks: Its networks by name; the generator that draws is "average".
+        adam: Settings of Adam, by the name of each network that is trained.
+        scalars: Further variables that a step depends on.
+        phases: The phases of a step, by name, in their order.
+    """
+
+    options: ResolvedOptions
+    networks: Mapping[str, keras.Model]
+    adam: Mapping[str, dict[str, float]]
+    scalars: Sequence[keras.Variable]
+    phases: Mapping[str, Phase]
+
+    @abstractmethod
+    def decay(self, number: int) -> float:
+        """Return the decay of the averaged generator at a step."""
+
+    @abstractmethod
+    def draw(self, seeds: Any, psi: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Draw from the averaged generator: "image" float32 and "mask" uint8, as far as it draws them.
+
+        Args:
+            seeds: int64 `(n,)`, or what `counter_random.split_uint64` makes of them.
+            psi: `(n,)`, truncation; 1 is none.
+            batch: "label", which is the condition of `cond`, and the conditioning "position" and "class_presence".
+        """
+
+    def average(self, decay: Any) -> None:
+        """Move the averaged generator towards the generator."""
+        generator, average = self.networks["generator"], self.networks["average"]
+        for target, source in zip(average.trainable_variables, generator.trainable_variables, strict=True):
+            target.assign(source + decay * (target - source))
+        for target, source in zip(average.non_trainable_variables, generator.non_trainable_variables, strict=True):
+            # A copy: two names of one array could not both be given away to the next step.
+            target.assign(ops.copy(source))
 
 
 class Engine(ABC):
-    """The phases of a training step.
-
-    Generator and discriminator are updated from one forward pass over the same generated batch: the usual alternation
-    draws and judges a second batch for the same information.
+    """Runs the steps of a method on a backend.
 
     Args:
-        networks: The networks to train.
-        options: Resolved options.
-        make_optimizer: Takes a learning rate, the steps between those of the regulariser (0 for none) and a network.
+        method: What to train, its networks built in the scope of the devices.
 
     Attributes:
         ahead: How many steps `steps` takes at most.
+        replicas: How many of them share a batch; the gradients of all are added.
+        adam_class: What Adam is on this backend; state, names and results are those of Keras's.
+        optimizers: Adam of each network that is trained.
     """
 
     ahead = 1
+    replicas = 1
+    adam_class = keras.optimizers.Adam
 
-    def __init__(self, networks: Networks, options: TrainOptions, make_optimizer: MakeOptimizer):
-        self.networks = networks
-        self.options = options
-        self.path_mean = _scalar("path_mean")
-        self.probability = _scalar("augment_probability", 1.0 if options.augment == "diff" else 0.0)
-        self.sign_mean = _scalar("sign_mean")
-        rate = options.learning_rate
-        self.generator_optimizer = make_optimizer(rate, self.path_every, networks.generator)
-        self.discriminator_optimizer = make_optimizer(rate, self.penalty_every, networks.discriminator)
+    def __init__(self, method: Method):
+        self.method = method
+        self.options = method.options
+        self.optimizers = {name: self.adam_class(**settings, name="adam") for name, settings in method.adam.items()}
+        for name, optimizer in self.optimizers.items():
+            optimizer.build(method.networks[name].trainable_variables)
 
-    @property
-    def path_every(self) -> int:
-        """Steps between those of the path length regulariser; 0 where there is none."""
-        return self.options.path_every if self.options.path_weight else 0
+    # What a method's phases ask of an engine.
 
-    @property
-    def penalty_every(self) -> int:
-        """Steps between those of the gradient penalty; 0 where there is none."""
-        return (self.options.r1_every or 1) if self.options.r1_gamma else 0
+    @abstractmethod
+    def gradient(self, function: Callable[[Any], Any], inputs: Any) -> Any:
+        """Return the gradient of a scalar function at a tensor; within `gradients`, it is differentiated once more."""
 
-    def path_due(self, number: int) -> bool:
-        """Tell whether a step regularises path lengths."""
-        return bool(self.path_every) and number % self.path_every == 0
+    @abstractmethod
+    def gradients(self, function: Callable[[], tuple[dict[str, Any], Any]]) -> tuple[dict[str, list], Any]:
+        """Return the gradient of a loss with respect to the trainable weights of each network, for this replica.
 
-    def penalty_due(self, number: int) -> bool:
-        """Tell whether a step penalises the discriminator's gradients."""
-        return bool(self.penalty_every) and number % self.penalty_every == 0
+        Args:
+            function: Returns losses of this replica, means over its slices, by the names of the networks that they
+                are for, and what else is to be returned.
+        """
 
-    def decay(self, number: int) -> float:
-        """Return the decay of the averaged generator at a step."""
-        options = self.options
-        return losses.ema_decay(
-            batch=options.batch,
-            shown=(number + 1) * options.batch,
-            ema_kimg=options.ema_kimg or 1.0,
-            rampup=options.ema_rampup,
-        )
+    def update(self, name: str, gradients: list) -> None:
+        """Let a network's optimiser take a step."""
+        self.optimizers[name].apply(gradients)
+
+    @abstractmethod
+    def share(self, values: Any) -> Any:
+        """Return this replica's part of a tensor of the whole batch."""
+
+    @abstractmethod
+    def mean(self, values: Any) -> Any:
+        """Return the mean over the slices of all replicas."""
+
+    @abstractmethod
+    def uniform(self, shape: tuple[int, ...], key: Key) -> Any:
+        """Return float32 numbers in [0, 1), for the whole batch."""
+
+    @abstractmethod
+    def normal(self, shape: tuple[int, ...], key: Key) -> Any:
+        """Return standard normal float32 numbers, for the whole batch."""
+
+    @abstractmethod
+    def integers(self, shape: tuple[int, ...], key: Key, *, low: int, high: int) -> Any:
+        """Return int32 numbers from `low` to below `high`, for the whole batch."""
+
+    # What a trainer asks of an engine.
+
+    def prefetch(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Return the batches as `steps` takes them, on the device where it is one of its own."""
+        return iter(batches)
+
+    @abstractmethod
+    def steps(self, number: int, batches: Sequence[dict[str, Any]]) -> list[Report]:
+        """Do a step for each batch, with the phases that are due, and return what each has to log.
+
+        Args:
+            number: Number of the first step, from 0; with the seed it decides all random numbers.
+            batches: One to `ahead` of them: "image" `(batch, height, width, channels)` in [-1, 1] and "label" `(batch,
+                height, width)`, of all replicas; "position" `(batch,)` and "class_presence" `(batch, classes - 1)`
+                where they condition the networks, "labelled" `(batch,)` where not all are.
+
+        Returns:
+            For each step numbers by name. `float` of one waits until the step is done.
+        """
+
+    def step(self, number: int, batch: dict[str, Any]) -> Report:
+        """Do one step; see `steps`."""
+        return self.steps(number, [batch])[0]
+
+    @abstractmethod
+    def draw(self, seeds: np.ndarray, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Draw items from the averaged generator for int64 seeds `(n,)`, without truncation; see `Method.draw`."""
 
     def state(self) -> dict[str, Any]:
         """Return every variable that the next step depends on, by a name that is stable between processes and backends.
 
         Values that are assigned to them count from the next step on; after it, they are to be asked for anew.
         """
-        state = {f"{owner}/{variable.path}": variable for owner, group in self._owners().items() for variable in group}
-        if len(state) != sum(len(group) for group in self._owners().values()):
+        owners = {name: network.variables for name, network in self.method.networks.items()}
+        owners |= {f"{name}_optimizer": optimizer.variables for name, optimizer in self.optimizers.items()}
+        state = {f"{owner}/{variable.path}": variable for owner, group in owners.items() for variable in group}
+        if len(state) != sum(len(group) for group in owners.values()):
             raise RuntimeError("two variables share a path: a checkpoint would lose one of them")
-        return state | {variable.name: variable for variable in (self.path_mean, self.probability, self.sign_mean)}
+        return state | {variable.name: variable for variable in self.method.scalars}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return copies of all values of `state`, in the number formats of a checkpoint."""
         return {name: _portable(np.asarray(variable).copy()) for name, variable in self.state().items()}
 
     def scale_learning_rate(self, scale: float) -> None:
-        """Set both optimisers to `scale` times the learning rate of the options."""
-        optimizers = (self.generator_optimizer, self.discriminator_optimizer)
-        for optimizer, every in zip(optimizers, (self.path_every, self.penalty_every), strict=True):
-            optimizer.learning_rate = lazy_rate(self.options.learning_rate, every) * scale
-
-    def feed(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Return the batches as `steps` takes them, on the device where it is one of its own."""
-        return iter(batches)
-
-    def step(self, number: int, batch: dict[str, Any]) -> dict[str, Any]:
-        """Do one step; see `steps`."""
-        return self.steps(number, [batch])[0]
-
-    @abstractmethod
-    def steps(self, number: int, batches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Do a step for each batch, with the regularisers as they fall due, and return what each has to log.
-
-        Args:
-            number: Number of the first step, from 0; with the seed it decides all random numbers.
-            batches: One to `ahead` of them: "image" `(batch, height, width, channels)` in [-1, 1] and "label" `(batch,
-                height, width)`, of all replicas; "position" `(batch,)` and "shown" `(batch, classes - 1)` where the
-                networks are told them, "labelled" `(batch,)` where not all are.
-
-        Returns:
-            For each step numbers by name. `float` of one waits until the step is done.
-        """
-
-    @abstractmethod
-    def draw(self, seeds: np.ndarray, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Draw items from the averaged generator, as many as there are seeds.
-
-        Args:
-            seeds: int64 `(n,)`.
-            batch: What `cond` is given ("label") and the networks are told ("position", "shown").
-        """
-
-    def _owners(self) -> dict[str, list[keras.Variable]]:
-        return {
-            "generator": self.networks.generator.variables,
-            "average": self.networks.average.variables,
-            "discriminator": self.networks.discriminator.variables,
-            "generator_optimizer": self.generator_optimizer.variables,
-            "discriminator_optimizer": self.discriminator_optimizer.variables,
-        }
-
-
-def lazy_rate(learning_rate: float, every: int) -> float:
-    """Return the learning rate of an optimiser whose regulariser adds a step every `every` steps, 0 for none."""
-    return lazy_settings(learning_rate, every)["learning_rate"]
-
-
-def lazy_settings(learning_rate: float, every: int) -> dict[str, float]:
-    """Return Adam's settings; see `losses.lazy_adam`, but for `every`, which is 0 where there is no regulariser."""
-    return losses.lazy_adam(learning_rate, every or 10**9)
-
-
-def _scalar(name: str, value: float = 0.0) -> keras.Variable:
-    return keras.Variable(value, trainable=False, name=name, dtype="float32")
+        """Set all optimisers to `scale` times the learning rate of the options."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.learning_rate = self.method.adam[name]["learning_rate"] * scale
 
 
 def _portable(array: np.ndarray) -> np.ndarray:

@@ -8,19 +8,19 @@ from keras import ops
 from synthmed.hardware import resolve_precision
 from synthmed.models.discriminator import SliceDiscriminator
 from synthmed.models.generators import SliceGenerator
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import ResolvedOptions
 
 
 def one_hot_mask(labels, classes: int):
-    """Turn `(batch, height, width)` class indices into `(batch, height, width, classes)` planes of -1 and 1."""
+    """Turn `(batch, height, width)` class indices into `(batch, height, width, classes)` channels of -1 and 1."""
     return 2.0 * ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32") - 1.0
 
 
 def soften(mask):
-    """Round the steps of one-hot planes `(batch, height, width, classes)` with [1, 6, 1] / 8 along both axes.
+    """Round the steps of one-hot channels `(batch, height, width, classes)` with [1, 6, 1] / 8 along both axes.
 
     A generator cannot draw perfect steps, and a discriminator that knows real masks by them teaches nothing else. Every
-    pixel keeps more than half of its own value, so the class of each is still the largest plane.
+    pixel keeps more than half of its own value, so the class of each is still the largest channel.
     """
     for axis in (1, 2):
         padding = [(1, 1) if axis == number else (0, 0) for number in range(4)]
@@ -31,10 +31,10 @@ def soften(mask):
 
 
 def signed_distance(mask, reach: int = 4):
-    """Turn one-hot planes `(batch, height, width, classes)` into signed distances to the border of each class.
+    """Turn one-hot channels `(batch, height, width, classes)` into signed distances to the border of each class.
 
     Exact Euclidean distances in pixels, positive inside, counted from the edge between two pixels, cut off at `reach`
-    and divided by it. The class of each pixel is still the largest plane: the only one above zero.
+    and divided by it. The class of each pixel is still the largest channel: the only one above zero.
     """
     inside = 0.5 * (mask + 1.0)
     outside = _distance_to(inside, reach)
@@ -62,12 +62,12 @@ def _distance_to(inside, reach: int):
 REPRESENTATIONS = {"one-hot": lambda mask: mask, "softened": soften, "distance": signed_distance}
 
 
-def real_planes(image, mask, *, variant: str, representation: str = "softened"):
-    """Return what the discriminator sees of a real slice: image planes (but for `mask`), then mask planes.
+def real_channels(image, mask, *, variant: str, representation: str = "softened"):
+    """Return what the discriminator sees of a real slice: image channels (but for `mask`), then mask channels.
 
     Args:
         image: `(batch, height, width, channels)`.
-        mask: One-hot planes `(batch, height, width, classes)` in [-1, 1].
+        mask: One-hot channels `(batch, height, width, classes)` in [-1, 1].
         variant: "base", "mask" or "cond". The mask of `cond` stays as it is given: real and generated slices carry
             the same one.
         representation: How `base` and `mask` draw masks: "one-hot", "softened" or "distance".
@@ -78,30 +78,30 @@ def real_planes(image, mask, *, variant: str, representation: str = "softened"):
     return drawn if variant == "mask" else ops.concatenate([image, drawn], axis=-1)
 
 
-def judged_planes(generated, mask, *, variant: str):
-    """Return what the discriminator sees of a generated slice; `cond` is judged together with the mask it was given."""
+def generated_channels(generated, mask, *, variant: str):
+    """Return what the discriminator sees of a generated slice; for `cond` together with the mask it was given."""
     return ops.concatenate([generated, mask], axis=-1) if variant == "cond" else generated
 
 
-def split_planes(planes, *, image_channels: int, mask_classes: int) -> dict:
-    """Return `image` (float32) and `mask` (uint8 class indices), as far as the planes hold them."""
+def split_channels(channels, *, image_channels: int, mask_classes: int) -> dict:
+    """Return `image` (float32) and `mask` (uint8 class indices), as far as the channels have them."""
     parts = {}
     if image_channels:
-        parts["image"] = planes[..., :image_channels]
+        parts["image"] = channels[..., :image_channels]
     if mask_classes:
-        parts["mask"] = ops.cast(ops.argmax(planes[..., image_channels:], axis=-1), "uint8")
+        parts["mask"] = ops.cast(ops.argmax(channels[..., image_channels:], axis=-1), "uint8")
     return parts
 
 
-def hide_masks(planes, labelled, *, image_channels: int):
-    """Set the mask planes of unlabelled slices to zero, which is neither inside nor outside of any class.
+def hide_masks(channels, labelled, *, image_channels: int):
+    """Set the mask channels of unlabelled slices to zero, which is neither inside nor outside of any class.
 
     Args:
-        planes: `(batch, height, width, planes)`, image planes first.
+        channels: `(batch, height, width, channels)`, image channels first.
         labelled: `(batch,)`, 1 or 0.
-        image_channels: Number of image planes.
+        image_channels: Number of image channels.
     """
-    image, mask = planes[..., :image_channels], planes[..., image_channels:]
+    image, mask = channels[..., :image_channels], channels[..., image_channels:]
     return ops.concatenate([image, mask * ops.cast(labelled, mask.dtype)[:, None, None, None]], axis=-1)
 
 
@@ -114,37 +114,36 @@ class Networks:
     discriminator: SliceDiscriminator
 
 
-def make_generator(options: TrainOptions, *, size: tuple[int, int], channels: int, classes: int) -> SliceGenerator:
+def make_generator(options: ResolvedOptions, *, size: tuple[int, int], channels: int, classes: int) -> SliceGenerator:
     """Build the generator that resolved options describe, with weights drawn from their seed."""
     keras.utils.set_random_seed(options.seed)
-    z_dim, w_dim, channel_base, channel_max = options.architecture()
     return SliceGenerator(
         variant=options.variant,
         size=size,
         channels=channels,
         classes=classes,
-        z_dim=z_dim,
-        w_dim=w_dim,
+        z_dim=options.z_dim,
+        w_dim=options.w_dim,
         mapping_layers=options.mapping_layers,
-        channel_base=channel_base,
-        channel_max=channel_max,
+        channel_base=options.channel_base,
+        channel_max=options.channel_max,
         precision=resolve_precision(options.precision),
         injection=options.injection,
         position=options.position,
-        shown=options.shown,
+        class_presence=options.class_presence,
         name="generator",
     )
 
 
-def make_networks(options: TrainOptions, *, size: tuple[int, int], channels: int, classes: int) -> Networks:
+def make_networks(options: ResolvedOptions, *, size: tuple[int, int], channels: int, classes: int) -> Networks:
     """Build all three networks; the average starts as a copy of the generator."""
     generator = make_generator(options, size=size, channels=channels, classes=classes)
     average = SliceGenerator.from_config(generator.get_config() | {"name": "average"})
     average.set_weights(generator.get_weights())
     discriminator = SliceDiscriminator(
         size=size,
-        # It judges image and mask together but for `mask`; the mask of `cond` is the one that was given.
-        planes=generator.image_channels + classes,
+        # It sees image and mask together but for `mask`; the mask of `cond` is the one that was given.
+        channels=generator.image_channels + classes,
         channel_base=generator.channel_base,
         channel_max=generator.channel_max,
         group_size=options.minibatch_group,

@@ -1,19 +1,26 @@
-"""The options of a training run: what the user may set, what follows from the data, and how they are checked."""
+"""The options of a training run: as they are asked for, as they are run, and how they are read and checked."""
 
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synthmed.configuration import parse_yaml, read_yaml, short
 from synthmed.errors import UserError
 from synthmed.hardware import resolve_precision
 
+BUDGETS = ("kimg", "minutes")
+# Names in files and commands of before.
+ALIASES = {"shown": "class_presence", "mask_planes": "mask_channels"}
+# Weight of the path length regulariser, steps between those of R1: the relativistic recipe has no path length, and
+# stands or falls with its penalties on both sides.
+LOSS_DEFAULTS = {"logistic": (2.0, 16), "relativistic": (0.0, 4)}
+
 
 class TrainOptions(BaseModel):
-    """Options of one run. `None` and "auto" are replaced by `resolve`; a run folder holds the resolved ones.
+    """Options of one run as they are asked for; `resolve` replaces None and "auto".
 
     Sources of the defaults: StyleGAN2 (arXiv:1912.04958) and its `auto` settings for small images; the sizes are
     chosen for two CPU cores.
@@ -35,15 +42,15 @@ class TrainOptions(BaseModel):
     channel_max: int | None = Field(None, ge=16)
     minibatch_group: int = Field(4, ge=1)
 
-    mask_planes: Literal["one-hot", "softened", "distance"] = "softened"
+    mask_channels: Literal["one-hot", "softened", "distance"] = "softened"
     injection: Literal["concatenate", "modulate"] = "concatenate"
     mismatched: float = Field(0.0, ge=0, lt=1, description="Weight of real images with another slice's mask (cond).")
-    position: bool = Field(True, description="Tell the networks where a slice lies along its case.")
-    shown: bool = Field(False, description="Tell the networks which classes a slice shows.")
+    position: bool = Field(True, description="Condition the networks on where a slice lies along its case.")
+    class_presence: bool = Field(False, description="Condition the networks on which classes are in a slice.")
 
     augment: Literal["none", "diff", "ada"] = "diff"
     augment_operations: tuple[str, ...] | None = None
-    augment_target: float = Field(0.3, gt=-1, lt=1, description="Where the sign of D(real) is held (ada).")
+    augment_target: float = Field(0.3, gt=-1, lt=1, description="The sign of D(real) to aim at (ada).")
     augment_kimg: float = Field(25.0, gt=0, description="Thousand images in which p could go from 0 to 1 (ada).")
 
     loss: Literal["logistic", "relativistic"] = "logistic"
@@ -86,24 +93,53 @@ class TrainOptions(BaseModel):
             raise ValueError(f"{unknown[0]} is none of {', '.join(AUGMENTATIONS)}")
         return names
 
-    def architecture(self) -> tuple[int, int, int, int]:
-        """Return (z_dim, w_dim, channel_base, channel_max) of resolved options.
 
-        Raises:
-            ValueError: If the options are not resolved.
-        """
-        if self.z_dim is None or self.w_dim is None or self.channel_base is None or self.channel_max is None:
-            raise ValueError("the options are not resolved: call resolve first")
-        return self.z_dim, self.w_dim, self.channel_base, self.channel_max
+class ResolvedOptions(TrainOptions):
+    """Options of one run as it is trained, with all that follows from the data and the hardware.
 
+    What stays None says that there is none: a budget, a run to start from, unlabelled images; or, of `steps_ahead`,
+    that each machine decides.
+    """
 
-BUDGETS = ("kimg", "minutes")
+    precision: Literal["float32", "bfloat16"]
+    z_dim: int
+    w_dim: int
+    channel_base: int
+    channel_max: int
+    augment_operations: tuple[str, ...]
+    r1_gamma: float
+    r1_every: int
+    path_weight: float
+    ema_kimg: float
+    snapshot_kimg: float
+    distance_kimg: float
+
+    def with_kimg(self, kimg: float | None) -> "ResolvedOptions":
+        """Return the options with another budget, and the intervals that follow from it."""
+        intervals = _intervals(kimg)
+        return self.model_copy(update={"kimg": kimg} | {name: intervals[name] for name in self.follow_budget})
+
+    @property
+    def follow_budget(self) -> set[str]:
+        """Names of the intervals that are those of the budget."""
+        return {name for name, value in _intervals(self.kimg).items() if getattr(self, name) == value}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Take run files of versions that had other names, and intervals that were not yet resolved."""
+        if not isinstance(values, dict):
+            return values
+        values, kimg = renamed(values), values.get("kimg")
+        for name, value in _intervals(kimg if isinstance(kimg, int | float) else None).items():
+            values[name] = value if values.get(name) is None else values[name]
+        return values
 
 
 def read_options(
     values: dict[str, Any],
     *,
-    begun: TrainOptions | None = None,
+    existing_run: ResolvedOptions | None = None,
     config: Path | None = None,
     assignments: tuple[str, ...] = (),
 ) -> TrainOptions:
@@ -111,36 +147,45 @@ def read_options(
 
     Args:
         values: Explicit values; those that are None do not count.
-        begun: Options of the run that is resumed; they hold where nothing else is given, but for its budget.
+        existing_run: Options of the run that is resumed; they count where nothing else is given, but for its budget and
+            what follows from that.
         config: YAML file with a mapping of options, or None.
         assignments: Texts `key=value`; the value is read as YAML.
 
     Raises:
         UserError: If the file is not a mapping, or an option does not exist or has a wrong value.
     """
-    merged = begun.model_dump(exclude=set(BUDGETS)) if begun else {}
+    merged: dict[str, Any] = {}
+    if existing_run:
+        merged = existing_run.model_dump(exclude={*BUDGETS, *existing_run.follow_budget})
     places: dict[str, str] = {}
     if config is not None:
         document = read_yaml(config)
         if not isinstance(document.value, dict):
             raise UserError(f"{config}: write a mapping of options, such as `batch: 16`")
-        merged |= {str(key): value for key, value in document.value.items()}
-        places |= {str(key): document.place([key]) for key in document.value}
+        merged |= renamed({str(key): value for key, value in document.value.items()})
+        places |= renamed({str(key): document.place([key]) for key in document.value})
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text}: write it as key=value")
-        places[key.strip()] = f"--set {text[:60]}"
-        merged[key.strip()] = parse_yaml(value, places[key.strip()]).value
+        place = f"--set {text[:60]}"
+        merged |= renamed({key.strip(): parse_yaml(value, place).value})
+        places |= renamed({key.strip(): place})
     given = {key: value for key, value in values.items() if value is not None}
     return check_options(merged | given, {key: place for key, place in places.items() if key not in given})
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by the names of today."""
+    return {ALIASES.get(name, name): value for name, value in values.items()}
 
 
 def check_options(values: dict[str, Any], places: Mapping[str, str] | None = None) -> TrainOptions:
     """Return the checked options.
 
     Args:
-        values: Options by name.
+        values: Options by name, maybe a name of before.
         places: Where options were written that come from a file, for messages.
 
     Raises:
@@ -151,6 +196,7 @@ def check_options(values: dict[str, Any], places: Mapping[str, str] | None = Non
         place = (places or {}).get(key)
         return UserError(f"{place}: {what}" if place else what)
 
+    values = renamed(values)
     for key in values:
         if key not in TrainOptions.model_fields:
             near = difflib.get_close_matches(key, TrainOptions.model_fields, n=1)
@@ -161,41 +207,39 @@ def check_options(values: dict[str, Any], places: Mapping[str, str] | None = Non
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "options"
-        told = f"option {name} = {short(first.get('input'))}: {first['msg'].lower()}"
-        raise wrong(name.split(".")[0], told) from None
+        what = f"option {name} = {short(first.get('input'))}: {first['msg'].lower()}"
+        raise wrong(name.split(".")[0], what) from None
 
 
-def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool = False) -> TrainOptions:
-    """Return the options with everything that follows from the slice size, the batch and the hardware filled in.
+def resolve(options: TrainOptions, *, size: tuple[int, int], accelerator: bool = False) -> ResolvedOptions:
+    """Return the options with everything that follows from the slice size, the batch, the budget and the hardware.
 
     Args:
-        options: As the user gave them.
+        options: As the user gave them; those of a run stay as they are.
         size: (height, width) of a slice.
         accelerator: Whether a GPU or TPU that has bfloat16 does the work.
     """
     longer = max(size)
     channel_max = options.channel_max or (128 if longer <= 64 else 256 if longer <= 128 else 512)
     policy = resolve_precision(options.precision, accelerator=accelerator)
-    filled: dict[str, Any] = {
-        "channel_base": options.channel_base or 32 * longer,
+    path_weight, r1_every = LOSS_DEFAULTS[options.loss]
+    found: dict[str, Any] = {
+        "channel_base": 32 * longer,
         "channel_max": channel_max,
-        "z_dim": options.z_dim or channel_max,
-        "w_dim": options.w_dim or channel_max,
-        "r1_gamma": r1_heuristic(size, options.batch) if options.r1_gamma is None else options.r1_gamma,
-        # The relativistic recipe has no path length, and stands or falls with its penalties on both sides.
-        "r1_every": options.r1_every or (4 if options.loss == "relativistic" else 16),
-        "path_weight": _path_weight(options),
+        "z_dim": channel_max,
+        "w_dim": channel_max,
+        "r1_gamma": r1_heuristic(size, options.batch),
+        "r1_every": r1_every,
+        "path_weight": path_weight,
+        "ema_kimg": options.batch * 10 / 32,
+        **_intervals(options.kimg),
+    }
+    asked = {name: value for name, value in options.model_dump().items() if value is not None}
+    fixed = {
         "augment_operations": _operations(options),
-        "ema_kimg": options.ema_kimg or options.batch * 10 / 32,
         "precision": "bfloat16" if policy == "mixed_bfloat16" else "float32",
     }
-    return options.model_copy(update=filled)
-
-
-def _path_weight(options: TrainOptions) -> float:
-    if options.path_weight is not None:
-        return options.path_weight
-    return 0.0 if options.loss == "relativistic" else 2.0
+    return ResolvedOptions.model_validate(found | asked | fixed)
 
 
 def _operations(options: TrainOptions) -> tuple[str, ...]:
@@ -206,6 +250,13 @@ def _operations(options: TrainOptions) -> tuple[str, ...]:
     from synthmed.training.augmentation import ADA_OPERATIONS, DIFF_OPERATIONS
 
     return ADA_OPERATIONS if options.augment == "ada" else DIFF_OPERATIONS
+
+
+def _intervals(kimg: float | None) -> dict[str, float]:
+    """Return how many thousand images lie between sample grids and between distances, by the budget."""
+    if kimg is None:
+        return {"snapshot_kimg": 5.0, "distance_kimg": 2.0}
+    return dict.fromkeys(("snapshot_kimg", "distance_kimg"), max(1.0, kimg / 12))
 
 
 def r1_heuristic(size: tuple[int, int], batch: int) -> float:

@@ -12,19 +12,19 @@ from synthmed.errors import UserError
 from synthmed.files import atomic_folder, folder_lock, is_free
 from synthmed.models.synthesis import make_pyramid
 from synthmed.progress import Progress, Say, silent, stage
-from synthmed.training.batches import Feed
+from synthmed.training.backends import has_accelerator, make_devices
+from synthmed.training.batches import GeneratorBatches
 from synthmed.training.checkpoint import save_checkpoint
-from synthmed.training.devices import Devices
+from synthmed.training.devices import Devices, check_share
 from synthmed.training.networks import make_networks
-from synthmed.training.options import BUDGETS, TrainOptions, resolve
+from synthmed.training.options import BUDGETS, ResolvedOptions, TrainOptions, resolve
 from synthmed.training.run import CHECKPOINTS, MASK_GENERATOR, RUN_FILE, DataSummary, Run
 from synthmed.training.run_logger import MISSING, has_tensorboard
-from synthmed.training.sharing import check_share, has_accelerator
-from synthmed.training.trainer import Clock, Trainer
+from synthmed.training.trainer import Trainer, TrainProgress
 
 DEFAULT_MINUTES = 20.0
 PHANTOM_MINUTES = 5.0
-# A mask has fewer planes and simpler statistics than an image: a third of the time is enough for it.
+# A mask has fewer channels and simpler statistics than an image: a third of the time is enough for it.
 MASK_SHARE = 1 / 3
 FREE_OPTIONS = (
     *BUDGETS,
@@ -45,21 +45,21 @@ class TrainingPlan:
 
     Attributes:
         path: The run folder.
-        options: Resolved options.
+        options: The options of the run.
         store: The store.
         mask: Plan of the mask generator of a `cond` run that was given none.
         masks_from: Run whose mask generator a `cond` run takes over.
     """
 
     path: Path
-    options: TrainOptions
+    options: ResolvedOptions
     store: Store
     mask: "TrainingPlan | None" = None
     masks_from: Run | None = None
 
 
 def plan_training(
-    path: Path, options: TrainOptions, store: Store, *, masks_from: Path | None = None, begun: Run | None = None
+    path: Path, options: TrainOptions, store: Store, *, masks_from: Path | None = None, existing_run: Run | None = None
 ) -> TrainingPlan:
     """Plan the training of a run.
 
@@ -68,27 +68,28 @@ def plan_training(
         options: As the user gave them.
         store: The store to train on.
         masks_from: Run of a mask generator, or of a `cond` run with one, to use in a `cond` run.
-        begun: The run in that folder, if it is to be resumed; its budget holds unless `options` have one.
+        existing_run: The run in that folder, if it is to be resumed; its budget counts unless `options` have one.
 
     Raises:
         UserError: If `masks_from` does not fit.
     """
-    adopted = begun is not None and begun.has_adopted_masks
-    options = resolve(_with_budget(options, store, begun), size=store.size, accelerator=has_accelerator())
-    _check_sources(options, store)
-    if options.variant != "cond":
+    adopted = existing_run is not None and existing_run.has_adopted_masks
+    asked = _with_budget(options, store, existing_run)
+    resolved = resolve(asked, size=store.size, accelerator=has_accelerator())
+    _check_sources(resolved, store)
+    if resolved.variant != "cond":
         if masks_from:
-            raise UserError(f"--masks-from goes with --variant cond, not with {options.variant}")
-        return TrainingPlan(path, options, store)
+            raise UserError(f"--masks-from goes with --variant cond, not with {resolved.variant}")
+        return TrainingPlan(path, resolved, store)
     if adopted:
-        return TrainingPlan(path, options, store)
+        return TrainingPlan(path, resolved, store)
     if masks_from:
-        return TrainingPlan(path, options, store, masks_from=_fitting_mask_run(masks_from, store))
-    mask_options = options.model_copy(update={"variant": "mask", "init_from": _mask_run_of(options.init_from)})
-    if options.minutes is not None:
-        mask_options = mask_options.model_copy(update={"minutes": options.minutes * MASK_SHARE})
-        options = options.model_copy(update={"minutes": options.minutes * (1 - MASK_SHARE)})
-    return TrainingPlan(path, options, store, mask=TrainingPlan(path / MASK_GENERATOR, mask_options, store))
+        return TrainingPlan(path, resolved, store, masks_from=_fitting_mask_run(masks_from, store))
+    mask_options = resolved.model_copy(update={"variant": "mask", "init_from": _mask_run_of(resolved.init_from)})
+    if resolved.minutes is not None:
+        mask_options = mask_options.model_copy(update={"minutes": resolved.minutes * MASK_SHARE})
+        resolved = resolved.model_copy(update={"minutes": resolved.minutes * (1 - MASK_SHARE)})
+    return TrainingPlan(path, resolved, store, mask=TrainingPlan(path / MASK_GENERATOR, mask_options, store))
 
 
 def execute(
@@ -113,7 +114,7 @@ def execute(
         UserError: If the folder holds a run already and `resume` is not set, the run there does not fit, the batch does
             not divide among the replicas, or another worker is gone.
     """
-    devices = devices or Devices.of(plan.options.strategy)
+    devices = devices or make_devices(plan.options.strategy)
     check_share(plan.options, devices.replicas)
     report = progress or silent
     say = say or (lambda line: report(0, 0, line))
@@ -139,7 +140,7 @@ def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report
         devices.wait_for_file(plan.path / RUN_FILE)
         run = Run(plan.path, Run.open(plan.path).content.model_copy(update={"options": plan.options}))
     if plan.mask is not None:
-        first, second = (Clock().progress(one.options)[1] for one in (plan.mask, plan))
+        first, second = (TrainProgress().of_budget(one.options)[1] for one in (plan.mask, plan))
         of_masks = stage(report, 0, first, second, "mask generator")
         if not _execute(plan.mask, devices, resume=resume, report=of_masks, say=say):
             return False
@@ -152,7 +153,7 @@ def _execute_alone(plan: TrainingPlan, devices: Devices, *, resume: bool, report
             run.discard()
         raise
     if devices.chief:
-        run.note_start(trainer.clock.step)
+        run.note_start(trainer.progress.step)
     return trainer.train()
 
 
@@ -166,12 +167,12 @@ def _opened(plan: TrainingPlan, *, resume: bool) -> Run:
     return _resumed(plan) if existing else _created(plan)
 
 
-def _check_sources(options: TrainOptions, store: Store) -> None:
+def _check_sources(options: ResolvedOptions, store: Store) -> None:
     """Refuse what a run may not learn from: unlabelled images but for `base`, and patients that the store holds out."""
     if options.unlabelled:
         if options.variant != "base":
             raise UserError(f"unlabelled images are for --variant base: {options.variant} learns from label maps")
-        Feed(options, store, Store.open(options.unlabelled))
+        GeneratorBatches(options, store, Store.open(options.unlabelled))
     if options.init_from:
         source = Run.open(options.init_from)
         if source.options.variant != options.variant:
@@ -194,15 +195,15 @@ def _mask_run_of(path: str | None) -> str | None:
     return str(masks) if masks is not None and masks.is_dir() else None
 
 
-def _with_budget(options: TrainOptions, store: Store, begun: Run | None) -> TrainOptions:
-    """Fill in the budget of the whole command: that of the run that was begun, else the default."""
+def _with_budget(options: TrainOptions, store: Store, existing_run: Run | None) -> TrainOptions:
+    """Fill in the budget of the whole command: that of the run that is resumed, else the default."""
     if options.kimg is not None or options.minutes is not None:
         return options
-    if begun is not None:
-        minutes = begun.options.minutes
-        if minutes is not None and begun.options.variant == "cond" and not begun.has_adopted_masks:
+    if existing_run is not None:
+        minutes = existing_run.options.minutes
+        if minutes is not None and existing_run.options.variant == "cond" and not existing_run.has_adopted_masks:
             minutes /= 1 - MASK_SHARE
-        return options.model_copy(update={"kimg": begun.options.kimg, "minutes": minutes})
+        return options.model_copy(update={"kimg": existing_run.options.kimg, "minutes": minutes})
     phantom = "phantom" in store.dataset.lower()
     return options.model_copy(update={"minutes": PHANTOM_MINUTES if phantom else DEFAULT_MINUTES})
 
@@ -226,7 +227,7 @@ def _resumed(plan: TrainingPlan) -> Run:
         new = getattr(plan.options, name)
         if name not in FREE_OPTIONS and new != old:
             raise UserError(
-                f"{plan.path} was begun with {name} = {old}, not {new}: resume it with that or start another run"
+                f"{plan.path} was started with {name} = {old}, not {new}: resume it with that or start another run"
             )
     if plan.masks_from is not None and (run.mask_generator / RUN_FILE).is_file():
         raise UserError(f"{run.mask_generator} is there already: resume without --masks-from, or start another run")
@@ -267,7 +268,7 @@ def _adopt_mask_generator(plan: TrainingPlan) -> None:
 
 
 # Forward passes that a step amounts to, a backward pass being two: see the phases of the engine. The generator's
-# batch is drawn once and goes back once; the discriminator judges real and generated slices and goes back through the
+# batch is drawn once and goes back once; the discriminator sees real and generated slices and goes back through the
 # generated ones twice. Regularisers take about three times a plain pass and its way back.
 GENERATOR_PASSES = 3.0
 DISCRIMINATOR_PASSES = 7.0
@@ -303,10 +304,9 @@ def estimate(plan: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def _forward_flops(options: TrainOptions, size: tuple[int, int]) -> float:
+def _forward_flops(options: ResolvedOptions, size: tuple[int, int]) -> float:
     """Floating-point operations of one slice through the discriminator's convolutions, about those of the generator."""
-    _, _, channel_base, channel_max = options.architecture()
-    pyramid = make_pyramid(size, channel_base=channel_base, channel_max=channel_max)
+    pyramid = make_pyramid(size, channel_base=options.channel_base, channel_max=options.channel_max)
     total = 0.0
     for level in range(len(pyramid.sizes)):
         pixels = pyramid.sizes[level][0] * pyramid.sizes[level][1]
@@ -315,14 +315,14 @@ def _forward_flops(options: TrainOptions, size: tuple[int, int]) -> float:
     return total
 
 
-def _step_flops(options: TrainOptions, size: tuple[int, int]) -> float:
+def _step_flops(options: ResolvedOptions, size: tuple[int, int]) -> float:
     forward = _forward_flops(options, size) * options.batch
     path = SECOND_ORDER_PASSES / options.path_every / options.path_batch_shrink if options.path_weight else 0.0
-    r1 = SECOND_ORDER_PASSES / (options.r1_every or 1) if options.r1_gamma else 0.0
+    r1 = SECOND_ORDER_PASSES / options.r1_every if options.r1_gamma else 0.0
     return forward * (GENERATOR_PASSES + DISCRIMINATOR_PASSES + path + r1)
 
 
-def _convolution_rate(options: TrainOptions) -> float:
+def _convolution_rate(options: ResolvedOptions) -> float:
     """Measure floating-point operations a second of a typical convolution in the run's number format."""
     import numpy as np
     from keras import ops
@@ -341,9 +341,8 @@ def _convolution_rate(options: TrainOptions) -> float:
     return flops / best
 
 
-def _memory_bytes(options: TrainOptions, size: tuple[int, int], networks: Any) -> float:
-    _, _, channel_base, channel_max = options.architecture()
-    pyramid = make_pyramid(size, channel_base=channel_base, channel_max=channel_max)
+def _memory_bytes(options: ResolvedOptions, size: tuple[int, int], networks: Any) -> float:
+    pyramid = make_pyramid(size, channel_base=options.channel_base, channel_max=options.channel_max)
     bytes_a_value = 2 if options.precision == "bfloat16" else 4
     features = sum(h * w * c for (h, w), c in zip(pyramid.sizes, pyramid.channels, strict=True))
     # A dozen tensors a level live until the way back; weights come with their average and Adam's two moments.

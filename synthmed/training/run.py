@@ -19,7 +19,7 @@ from synthmed.data.store import Store
 from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.training.checkpoint import Checkpoint, checkpoint_paths, find_newest, list_checkpoints
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import ResolvedOptions
 
 RUN_FILE = "run.json"
 CHECKPOINTS, BEST, MASK_GENERATOR = "checkpoints", "best", "mask-generator"
@@ -112,7 +112,7 @@ class RunFile(BaseModel):
     format: Literal["synthmed-run"] = "synthmed-run"
     format_version: Literal[1] = 1
     synthmed: str = __version__
-    options: TrainOptions
+    options: ResolvedOptions
     data: DataSummary
     adopted: bool = False
     starts: tuple[Start, ...] = ()
@@ -123,7 +123,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        options: Resolved options.
+        options: Its options.
         data: What it was trained on.
     """
 
@@ -134,7 +134,7 @@ class Run:
         self.data = content.data
 
     @classmethod
-    def create(cls, path: Path, options: TrainOptions, data: DataSummary, *, adopted: bool = False) -> "Run":
+    def create(cls, path: Path, options: ResolvedOptions, data: DataSummary, *, adopted: bool = False) -> "Run":
         """Write run.json into a new folder and return the run."""
         run = cls(path, RunFile(options=options, data=data, adopted=adopted))
         run.save()

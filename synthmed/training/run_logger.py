@@ -89,32 +89,32 @@ class EventFile:
 COLUMNS = 4
 
 
-class Journal:
+class RunLogger:
     """Log of a run; without the package tensorboard, one without events.
 
     A line of the log is the last thing that is written of a step: it says that all else which was due is there.
 
     Args:
         folder: The run folder.
-        shown: Images shown so far; lines of the log beyond it come from work that was lost and are removed.
+        images_seen: Real images so far; lines of the log beyond it come from work that was lost and are removed.
 
     Attributes:
         lines: The lines of the log so far, by step, without those of ways back.
         way_back: The last line of a way back to a checkpoint; empty without any.
     """
 
-    def __init__(self, folder: Path, *, shown: int):
+    def __init__(self, folder: Path, *, images_seen: int):
         self.folder = folder
         self.log = folder / "log.jsonl"
         self.lines: dict[int, dict[str, Any]] = {}
         self.way_back: dict[str, Any] = {}
         self._events: EventFile | None = None
-        self.forget_after(shown)
+        self.forget_after(images_seen)
 
-    def line(self, values: dict[str, Any], *, shown: int) -> None:
+    def line(self, values: dict[str, Any], *, images_seen: int) -> None:
         """Append a line of numbers, "step" among them, to TensorBoard and log.jsonl."""
         if events := self._opened():
-            events.scalars(values, step=shown)
+            events.scalars(values, step=images_seen)
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
@@ -122,18 +122,18 @@ class Journal:
             os.fsync(file.fileno())
         self._note(values)
 
-    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
+    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, images_seen: int) -> None:
         """Write a grid of slices as a TensorBoard image and as NAME.png.
 
         Args:
             name: File name without suffix; its first word is the TensorBoard tag.
             images: `(n, height, width, channels)` in [-1, 1], or None.
             labels: `(n, height, width)` class indices.
-            shown: Images shown so far.
+            images_seen: Real images so far.
         """
         sheet = tile(render(images, labels), columns=COLUMNS)
         if events := self._opened():
-            events.image(name.split("-")[0], sheet, step=shown)
+            events.image(name.split("-")[0], sheet, step=images_seen)
         save_png(self.folder / f"{name}.png", sheet)
 
     def has_grid(self, name: str) -> bool:
@@ -145,7 +145,7 @@ class Journal:
         if self._events:
             self._events.close()
 
-    def forget_after(self, shown: int) -> None:
+    def forget_after(self, images_seen: int) -> None:
         """Remove the lines of work that was lost."""
         self.lines, self.way_back = {}, {}
         if not self.log.exists():
@@ -154,7 +154,7 @@ class Journal:
         for line in text.splitlines():
             try:
                 values = json.loads(line)
-                if round(values["kimg"] * 1000) > shown:
+                if round(values["kimg"] * 1000) > images_seen:
                     continue
                 self._note(values)
             except (ValueError, KeyError, TypeError):
@@ -177,16 +177,16 @@ class Journal:
         return self._events
 
 
-class NoJournal(Journal):
+class SilentLogger(RunLogger):
     """The log of a worker that leaves writing to another one."""
 
-    def __init__(self, folder: Path, *, shown: int):
+    def __init__(self, folder: Path, *, images_seen: int):
         self.lines, self.way_back = {}, {}
 
-    def line(self, values: dict[str, Any], *, shown: int) -> None:
+    def line(self, values: dict[str, Any], *, images_seen: int) -> None:
         pass
 
-    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, shown: int) -> None:
+    def grid(self, name: str, images: NDArray | None, labels: NDArray | None, *, images_seen: int) -> None:
         pass
 
     def has_grid(self, name: str) -> bool:
@@ -195,7 +195,7 @@ class NoJournal(Journal):
     def close(self) -> None:
         pass
 
-    def forget_after(self, shown: int) -> None:
+    def forget_after(self, images_seen: int) -> None:
         pass
 
 

@@ -14,8 +14,10 @@ from synthmed.errors import UserError
 from synthmed.files import read_json, write_json
 from synthmed.progress import Progress, Say, silent
 from synthmed.stopping import stop_on_signal
-from synthmed.training.batches import Feed
-from synthmed.training.best import Choice
+from synthmed.training.adversarial import Adversarial
+from synthmed.training.backends import make_devices, make_engine
+from synthmed.training.batches import GeneratorBatches
+from synthmed.training.best import BestCheckpoint
 from synthmed.training.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -25,11 +27,9 @@ from synthmed.training.checkpoint import (
     save_checkpoint,
 )
 from synthmed.training.devices import Devices
-from synthmed.training.engines import make_engine
-from synthmed.training.networks import make_networks
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import ResolvedOptions
 from synthmed.training.run import Run
-from synthmed.training.run_logger import Journal, Means, NoJournal, resident_gib
+from synthmed.training.run_logger import Means, RunLogger, SilentLogger, resident_gib
 
 RECOVERY_FILE = "recovery.json"
 # Far beyond what a training that still learns reports: losses of a few, logits of tens.
@@ -55,7 +55,7 @@ class Recovery(BaseModel):
     learning_rate: float
 
     @classmethod
-    def open(cls, folder: Path, options: TrainOptions) -> "Recovery":
+    def open(cls, folder: Path, options: ResolvedOptions) -> "Recovery":
         """Read what a run folder says, or begin anew.
 
         Raises:
@@ -76,7 +76,7 @@ class Recovery(BaseModel):
         """Factor on the learning rate."""
         return SLOWER**self.rollbacks
 
-    def count(self, folder: Path, reason: str, options: TrainOptions) -> None:
+    def count(self, folder: Path, reason: str, options: ResolvedOptions) -> None:
         """Count one more way back and write it down.
 
         Raises:
@@ -170,19 +170,19 @@ REALS = "reals"
 
 
 @dataclass
-class Clock:
-    """How far a run is: what a checkpoint's state holds beside the arrays."""
+class TrainProgress:
+    """How far a run is: what a checkpoint's state has beside the arrays."""
 
     step: int = 0
     seconds: float = 0.0
 
-    def done(self, options: TrainOptions) -> bool:
+    def done(self, options: ResolvedOptions) -> bool:
         """Tell whether one of the run's budgets is used up."""
         images = options.kimg is not None and self.step * options.batch >= options.kimg * 1000
         minutes = options.minutes is not None and self.seconds >= options.minutes * 60
         return images or minutes
 
-    def progress(self, options: TrainOptions) -> tuple[int, int]:
+    def of_budget(self, options: ResolvedOptions) -> tuple[int, int]:
         """Return (done, total) of the budget that is nearer its end: images or seconds."""
         parts = []
         if options.kimg is not None:
@@ -206,14 +206,14 @@ class Trainer:
     """Trains the generator of one run, from its last checkpoint on.
 
     Args:
-        run: The run; its options are resolved.
+        run: The run.
         store: The store that the run is trained on.
         devices: What it runs on, where that was made already.
         progress: Told how far it is.
         say: Called with lines that a user should read; by default they are notes of the progress.
 
     Raises:
-        UserError: If the store is not the one that the run was begun with, or its last checkpoint does not fit.
+        UserError: If the store is not the one that the run started with, or its last checkpoint does not fit.
     """
 
     def __init__(
@@ -226,25 +226,25 @@ class Trainer:
         say: Say | None = None,
     ):
         if store.content_hash != run.data.store_hash:
-            raise UserError(f"{store.path} is not the store that {run.path} was begun with: give that one with --data")
+            raise UserError(f"{store.path} is not the store that {run.path} started with: give that one with --data")
         self.run = run
         self.options = run.options
         self.store = store
         self.report = progress or silent
         self.say = say or (lambda line: self.report(0, 0, line))
-        self.clock = Clock()
+        self.progress = TrainProgress()
         # Of the interval since the last line of the log: what was reported, and the step and seconds where it began.
         self.means = Means()
         self.logged = (0, 0.0)
         unlabelled = Store.open(self.options.unlabelled) if self.options.unlabelled else None
-        self.feed = Feed(self.options, store, unlabelled)
-        self.devices = devices or Devices.of(self.options.strategy)
+        self.batches = GeneratorBatches(self.options, store, unlabelled)
+        self.devices = devices or make_devices(self.options.strategy)
         with self.devices.scope():
-            networks = make_networks(
+            method = Adversarial.build(
                 self.options, size=store.size, channels=len(store.channels), classes=len(store.classes)
             )
-        self.engine = make_engine(networks, self.options, self.devices)
-        self.choice = Choice(run, store, self.feed, self.engine.draw) if self.devices.chief else None
+        self.engine = make_engine(method, self.devices)
+        self.best = BestCheckpoint(run, store, self.batches, self.engine.draw) if self.devices.chief else None
         self.recovery = Recovery.open(run.path, self.options)
         self._first_arrays: dict[str, np.ndarray] | None = None
         self._stopping = False
@@ -258,70 +258,71 @@ class Trainer:
         Raises:
             UserError: If the training diverged more often than it may, or another worker of it is gone.
         """
-        journal = (Journal if self.devices.chief else NoJournal)(self.run.path, shown=self.shown)
+        logger = (RunLogger if self.devices.chief else SilentLogger)(self.run.path, images_seen=self.images_seen)
         try:
-            if self.choice:
-                for line in self.choice.repair(journal.lines):
+            if self.best:
+                for line in self.best.repair(logger.lines):
                     self.say(line)
             with stop_on_signal() as stop:
-                if not journal.has_grid(REALS):
-                    self._real_grid(journal)
-                self._catch_up(journal)
-                while not (self.clock.done(self.options) or self._stopping):
+                if not logger.has_grid(REALS):
+                    self._real_grid(logger)
+                self._catch_up(logger)
+                while not (self.progress.done(self.options) or self._stopping):
                     try:
-                        self._loop(journal, stop)
+                        self._loop(logger, stop)
                     except Diverged as reason:
-                        self._roll_back(journal, str(reason))
+                        self._roll_back(logger, str(reason))
                 # A worker that left now would look like one that is gone while the chief still draws.
                 self.devices.wait_for_all()
         finally:
-            journal.close()
+            logger.close()
         if self.devices.chief:
             self.run.refuse_removed()
-        return self.clock.done(self.options)
+        return self.progress.done(self.options)
 
     @property
-    def shown(self) -> int:
-        """Real images shown so far."""
-        return self.clock.step * self.options.batch
+    def images_seen(self) -> int:
+        """Real images so far."""
+        return self.progress.step * self.options.batch
 
-    def _loop(self, journal: Journal, stop) -> None:
-        options, clock = self.options, self.clock
-        batches = self.engine.feed(self.feed.batches(clock.step))
-        before, start = clock.seconds, 0.0
-        saved = clock.seconds
-        agreement = self.devices.agreement(clock.step)
+    def _loop(self, logger: RunLogger, stop) -> None:
+        options, progress = self.options, self.progress
+        batches = self.engine.prefetch(self.batches.batches(progress.step))
+        before, start = progress.seconds, 0.0
+        saved = progress.seconds
+        agreement = self.devices.agreement(progress.step)
         self.report(0, 0, "compiling")
-        while not (clock.done(options) or self._stopping):
+        while not (progress.done(options) or self._stopping):
             count = self._ahead()
-            for report in self.engine.steps(clock.step, [next(batches) for _ in range(count)]):
+            for report in self.engine.steps(progress.step, [next(batches) for _ in range(count)]):
                 self.means.add(report)
-            clock.step += count
+            progress.step += count
             # The first steps of a process compile the phases: a budget of minutes is for training.
             start = start or time.monotonic()
-            if agreed := agreement.ask(clock.step, before + time.monotonic() - start, bool(stop)):
-                clock.seconds, self._stopping = agreed
+            if agreed := agreement.ask(progress.step, before + time.monotonic() - start, bool(stop)):
+                progress.seconds, self._stopping = agreed
             due = self._due()
-            save = due.distance or self._stopping or clock.seconds - saved >= options.checkpoint_seconds
+            save = due.distance or self._stopping or progress.seconds - saved >= options.checkpoint_seconds
             if save or due.line:
                 if self.devices.chief:
                     self.run.refuse_removed()
                 check_report(self.means.peek())
             if save:
                 self._save()
-                saved = clock.seconds
-            self._do_due(journal)
-            self.report(*clock.progress(options), f"{self.shown / 1000:.1f} kimg")
+                saved = progress.seconds
+            self._do_due(logger)
+            self.report(*progress.of_budget(options), f"{self.images_seen / 1000:.1f} kimg")
 
     def _due(self) -> Due:
         """Return what is due after this step; it follows from the step and the budget alone."""
-        step, done = self.clock.step, self.clock.done(self.options)
+        step, done = self.progress.step, self.progress.done(self.options)
         if not step:
             return Due()
-        distance, grid = (done or step % self._every(kimg) == 0 for kimg in (self._distance_kimg, self._snapshot_kimg))
+        intervals = (self.options.distance_kimg, self.options.snapshot_kimg)
+        distance, grid = (done or step % self._every(kimg) == 0 for kimg in intervals)
         return Due(distance=distance, grid=grid, line=distance or grid or step % LOG_STEPS == 0)
 
-    def _do_due(self, journal: Journal) -> None:
+    def _do_due(self, logger: RunLogger) -> None:
         """Do what is due after this step, the line of the log last: it says that all else is there.
 
         A process that dies before it leaves all of it to be done again, with the same result.
@@ -333,49 +334,49 @@ class Trainer:
         if due.distance:
             values |= self._choose()
         if due.grid:
-            self._fake_grid(journal)
-        self._log(journal, values)
+            self._fake_grid(logger)
+        self._log(logger, values)
         self._begin_interval()
 
-    def _catch_up(self, journal: Journal) -> None:
+    def _catch_up(self, logger: RunLogger) -> None:
         """Do what was due at the restored step and came to nothing, since the process died or the training diverged."""
-        if self.devices.of_chief(self.clock.step in journal.lines):
+        if self.devices.of_chief(self.progress.step in logger.lines):
             self._begin_interval()
         else:
-            self._do_due(journal)
-        self._note_way_back(journal)
+            self._do_due(logger)
+        self._note_way_back(logger)
 
     def _begin_interval(self) -> None:
-        self.means, self.logged = Means(), (self.clock.step, self.clock.seconds)
+        self.means, self.logged = Means(), (self.progress.step, self.progress.seconds)
 
     def _every(self, kimg: float) -> int:
-        """Return the steps in which so many thousand images are shown, at least one."""
+        """Return in how many steps so many thousand real images are seen, at least one."""
         return max(1, round(1000 * kimg / self.options.batch))
 
     def _ahead(self) -> int:
         """Return how many steps to do at once: none of them beyond what is due every so many steps, or the budget."""
-        options, step = self.options, self.clock.step
-        periods = (LOG_STEPS, self._every(self._snapshot_kimg), self._every(self._distance_kimg))
+        options, step = self.options, self.progress.step
+        periods = (LOG_STEPS, self._every(options.snapshot_kimg), self._every(options.distance_kimg))
         ends = [self.engine.ahead, *(period - step % period for period in periods)]
         if options.kimg is not None:
             ends.append(math.ceil(options.kimg * 1000 / options.batch) - step)
         return max(1, min(ends))
 
-    def _log(self, journal: Journal, values: dict[str, float]) -> None:
+    def _log(self, logger: RunLogger, values: dict[str, float]) -> None:
         step, seconds = self.logged
-        elapsed = self.clock.seconds - seconds
-        # The clock starts after a process's first step, which compiles the phases: that one has no rate.
-        rate = (self.clock.step - step) * self.options.batch / elapsed if elapsed > 1e-3 else 0.0
-        journal.line(
+        elapsed = self.progress.seconds - seconds
+        # Seconds count from after a process's first step, which compiles the phases: that one has no rate.
+        rate = (self.progress.step - step) * self.options.batch / elapsed if elapsed > 1e-3 else 0.0
+        logger.line(
             self._where() | {"images_per_second": round(rate, 2), "memory_gib": round(resident_gib(), 3)} | values,
-            shown=self.shown,
+            images_seen=self.images_seen,
         )
 
     def _where(self) -> dict[str, Any]:
-        return {"kimg": self.shown / 1000, "step": self.clock.step, "seconds": round(self.clock.seconds, 3)}
+        return {"kimg": self.images_seen / 1000, "step": self.progress.step, "seconds": round(self.progress.seconds, 3)}
 
     def _state(self) -> dict[str, Any]:
-        return {"step": self.clock.step, "seconds": self.clock.seconds, "kimg": self.shown / 1000}
+        return {"step": self.progress.step, "seconds": self.progress.seconds, "kimg": self.images_seen / 1000}
 
     def _save(self) -> None:
         arrays = self.engine.arrays()
@@ -387,23 +388,23 @@ class Trainer:
         self._first_arrays = None
 
     def _choose(self) -> dict[str, float]:
-        distances = self.choice.measure() if self.choice else {}
-        if self.choice and distances:
-            self.choice.keep_if_best(distances["distance"], self.engine.arrays(), self._state())
+        distances = self.best.measure() if self.best else {}
+        if self.best and distances:
+            self.best.keep_if_best(distances["distance"], self.engine.arrays(), self._state())
         return distances
 
     def _begin(self) -> None:
         """Take up the last checkpoint; without one, the weights of another run where the options name it."""
         if self.devices.chief:
             remove_leftovers(self.run.checkpoint_folder)
-        if begun := bool(self.devices.of_chief(len(checkpoint_paths(self.run.checkpoint_folder)))):
+        if existing := bool(self.devices.of_chief(len(checkpoint_paths(self.run.checkpoint_folder)))):
             self._restore()
         elif self.options.init_from:
             self.say(start_from(Run.open(self.options.init_from), self.engine.state()))
-        self.devices.check_same("step to start from", (self.clock.step, self.recovery.rollbacks))
+        self.devices.check_same("step to start from", (self.progress.step, self.recovery.rollbacks))
         arrays = self.engine.arrays()
         self.devices.check_same("weights to start from", arrays)
-        if not begun:
+        if not existing:
             # What a training goes back to that runs away before its first checkpoint.
             self._first_arrays = arrays
         self.engine.scale_learning_rate(self.recovery.scale)
@@ -412,9 +413,9 @@ class Trainer:
         checkpoint, arrays = self._last_checkpoint()
         self._assign(arrays, str(checkpoint.path))
         state = checkpoint.state
-        self.clock = Clock(step=int(state["step"]), seconds=float(state["seconds"]))
+        self.progress = TrainProgress(step=int(state["step"]), seconds=float(state["seconds"]))
         self.means = Means(state.get("window"))
-        step, seconds = state.get("logged", (self.clock.step, self.clock.seconds))
+        step, seconds = state.get("logged", (self.progress.step, self.progress.seconds))
         self.logged = (int(step), float(seconds))
 
     def _last_checkpoint(self) -> tuple[Checkpoint, dict[str, np.ndarray]]:
@@ -439,55 +440,43 @@ class Trainer:
         for name, variable in variables.items():
             variable.assign(arrays[name])
 
-    def _roll_back(self, journal: Journal, reason: str) -> None:
+    def _roll_back(self, logger: RunLogger, reason: str) -> None:
         self.recovery.count(self.run.path, reason, self.options)
-        seconds = self.clock.seconds
+        seconds = self.progress.seconds
         if self._first_arrays is not None:
             self._assign(self._first_arrays, "the first weights")
-            self.clock, self.means, self.logged = Clock(), Means(), (0, seconds)
+            self.progress, self.means, self.logged = TrainProgress(), Means(), (0, seconds)
         else:
             self._restore()
         # Time that was spent counts: a budget of minutes must end.
-        self.clock.seconds = seconds
+        self.progress.seconds = seconds
         self.engine.scale_learning_rate(self.recovery.scale)
-        self.say(f"diverged ({reason}): back to step {self.clock.step} at half the learning rate")
-        journal.forget_after(self.shown)
-        self._catch_up(journal)
+        self.say(f"diverged ({reason}): back to step {self.progress.step} at half the learning rate")
+        logger.forget_after(self.images_seen)
+        self._catch_up(logger)
 
-    def _note_way_back(self, journal: Journal) -> None:
+    def _note_way_back(self, logger: RunLogger) -> None:
         """Write the line of the last way back into the log, unless it is there."""
         line = {"rollbacks": self.recovery.rollbacks, "learning_rate": self.options.learning_rate * self.recovery.scale}
-        if self.recovery.rollbacks and any(journal.way_back.get(name) != value for name, value in line.items()):
-            journal.line(self._where() | line, shown=self.shown)
-
-    @property
-    def _snapshot_kimg(self) -> float:
-        if self.options.snapshot_kimg:
-            return self.options.snapshot_kimg
-        return max(1.0, self.options.kimg / 12) if self.options.kimg else 5.0
-
-    @property
-    def _distance_kimg(self) -> float:
-        if self.options.distance_kimg:
-            return self.options.distance_kimg
-        return max(1.0, self.options.kimg / 12) if self.options.kimg else 2.0
+        if self.recovery.rollbacks and any(logger.way_back.get(name) != value for name, value in line.items()):
+            logger.line(self._where() | line, images_seen=self.images_seen)
 
     def _examples(self) -> np.ndarray:
         """Choose training slices for the grids: those with the most foreground of an even spread over the cases."""
-        indices = self.feed.indices
+        indices = self.batches.indices
         counts = self.store.class_counts[indices][:, 1:].sum(axis=1)
         groups = np.array_split(np.arange(len(indices)), min(GRID_ITEMS, len(indices)))
         return indices[[group[int(np.argmax(counts[group]))] for group in groups]]
 
-    def _real_grid(self, journal: Journal) -> None:
+    def _real_grid(self, logger: RunLogger) -> None:
         chosen = self._examples()
         images = None if self.options.variant == "mask" else self.store.images(chosen)
-        journal.grid(REALS, images, self.store.labels(chosen), shown=0)
+        logger.grid(REALS, images, self.store.labels(chosen), images_seen=0)
 
-    def _fake_grid(self, journal: Journal) -> None:
+    def _fake_grid(self, logger: RunLogger) -> None:
         if not self.devices.chief:
             return
-        told = self.feed.told(self._examples())
-        parts = self.engine.draw(np.arange(len(told["label"]), dtype=np.int64), told)
-        labels = parts.get("mask", told["label"])
-        journal.grid(f"fakes-{self.shown / 1000:08.1f}", parts.get("image"), labels, shown=self.shown)
+        conditioning = self.batches.conditioning(self._examples())
+        parts = self.engine.draw(np.arange(len(conditioning["label"]), dtype=np.int64), conditioning)
+        labels = parts.get("mask", conditioning["label"])
+        logger.grid(f"fakes-{self.images_seen / 1000:08.1f}", parts.get("image"), labels, images_seen=self.images_seen)

@@ -56,7 +56,7 @@ class Draws:
     def gated(self, name: str, values, otherwise: float):
         """Return `(batch, n)` values where the gate of an operation is open, `otherwise` where it is closed.
 
-        The value that changes nothing stands for a closed gate, so that planes need no second selection. The numbers
+        The value that changes nothing stands for a closed gate, so that channels need no second selection. The numbers
         are below 1 and never below 0: probability 0 closes every gate and 1 opens it. Operations with several gates
         have one a column of `values`.
         """
@@ -89,13 +89,13 @@ def normal_of(uniform):
     return math.sqrt(2.0) * ops.erfinv(2.0 * ops.clip(uniform, 1e-6, 1.0 - 1e-6) - 1.0)
 
 
-def for_planes(values, planes):
-    """Spread `(batch, 1)` or `(batch, n)` values over `(batch, height, width, n)` planes, in their number format.
+def spread(values, channels):
+    """Spread `(batch, 1)` or `(batch, n)` values over `(batch, height, width, n)` channels, in their number format.
 
     TensorFlow multiplies tensors of equal shape faster than ones that it has to broadcast, twice so in the gradient.
     """
-    values = ops.cast(values, planes.dtype)
-    return ops.broadcast_to(values[:, None, None, :], planes.shape)
+    values = ops.cast(values, channels.dtype)
+    return ops.broadcast_to(values[:, None, None, :], channels.shape)
 
 
 GEOMETRY = ("mirror", "quarter_turn", "shift", "scale", "rotation", "stretch", "fractional_shift")
@@ -213,15 +213,15 @@ def _rotation(draws: Draws, which: int) -> Matrix:
     return Matrix(cos, -sin, sin, cos)
 
 
-def warp(planes, placement: Placement, *, image_planes: int):
-    """Move `(batch, height, width, planes)`; what lies outside is a reflection about the outermost pixels.
+def warp(channels, placement: Placement, *, image_channels: int):
+    """Transform `(batch, height, width, channels)`; what lies outside is a reflection about the outermost pixels.
 
     Args:
-        planes: Image planes, then mask planes.
+        channels: Image channels, then mask channels.
         placement: Where each pixel of the result comes from.
-        image_planes: How many of the planes are read by linear interpolation; the others by nearest neighbour.
+        image_channels: How many of the channels are read by linear interpolation; the others by nearest neighbour.
     """
-    batch, height, width, count = planes.shape
+    batch, height, width, count = channels.shape
     dtype = placement.matrix.a.dtype
     middle = (height - 1) / 2.0, (width - 1) / 2.0
     rows = ops.arange(height, dtype=dtype)[:, None] - middle[0]
@@ -230,15 +230,16 @@ def warp(planes, placement: Placement, *, image_planes: int):
     above, down = _neighbours(row + middle[0], height)
     before, right = _neighbours(column + middle[1], width)
     # Tensors of equal shape multiply several times faster than ones that TensorFlow has to broadcast, twice so in the
-    # gradient: hence the fractions are spread over the planes first.
-    down, right = (ops.cast(_spread(share, image_planes, count), planes.dtype) for share in (down, right))
+    # gradient: hence the fractions are spread over the channels first.
+    shares = (_shares_by_channel(share, image_channels, count) for share in (down, right))
+    down, right = (ops.cast(share, channels.dtype) for share in shares)
     up, left = 1.0 - down, 1.0 - right
 
     first = (ops.arange(batch, dtype="int32") * height)[:, None, None]
     corner = (first + above) * width + before
     # A side of one pixel has no second neighbour; its fraction is 0.
     step_row, step_column = width * (height > 1), int(width > 1)
-    flat = ops.reshape(planes, (batch * height * width, count))
+    flat = ops.reshape(channels, (batch * height * width, count))
     upper = ops.take(flat, corner, axis=0) * left + ops.take(flat, corner + step_column, axis=0) * right
     corner = corner + step_row
     lower = ops.take(flat, corner, axis=0) * left + ops.take(flat, corner + step_column, axis=0) * right
@@ -262,9 +263,9 @@ def _neighbours(places, side: int):
     return ops.cast(before, "int32"), places - before
 
 
-def _spread(share, image_planes: int, count: int):
-    """Return `(batch, height, width, planes)` shares: as they are for image planes, rounded for mask planes."""
-    linear = np.arange(count) < image_planes
+def _shares_by_channel(share, image_channels: int, count: int):
+    """Return `(batch, height, width, channels)` shares: as they are for image channels, rounded for mask channels."""
+    linear = np.arange(count) < image_channels
     share = share[..., None]
     return ops.where(linear, share, ops.floor(share + 0.5))
 
@@ -306,7 +307,7 @@ def level(image, draws: Draws, *, operations: tuple[str, ...]):
         gain, offset = gain * factor, offset * factor
     if "diff_brightness" in operations:
         offset = offset + draws.gated("diff_brightness", draws.uniform("diff_brightness") - 0.5, 0.0)
-    return image * for_planes(gain, image) + for_planes(offset, image)
+    return image * spread(gain, image) + spread(offset, image)
 
 
 def saturation(image, draws: Draws):
@@ -326,12 +327,12 @@ def contrast_about_mean(image, draws: Draws):
 def add_noise(image, noise, draws: Draws):
     """Add `noise`, standard normal in the shape of `image`, times the absolute value of one N(0, 0.1 ** 2)."""
     sigma = draws.gated("noise", NOISE * ops.abs(draws.normal("noise")), 0.0)
-    return image + for_planes(sigma, image) * ops.cast(noise, image.dtype)
+    return image + spread(sigma, image) * ops.cast(noise, image.dtype)
 
 
 def _scale_about(middle, image, factor):
     # Not middle + (image - middle) * factor, which rounds where the factor is 1.
-    return image * for_planes(factor, image) + middle * for_planes(1.0 - factor, middle)
+    return image * spread(factor, image) + middle * spread(1.0 - factor, middle)
 
 
 def _channel_gains(draws: Draws, channels: int):

@@ -12,7 +12,7 @@ from synthmed.errors import UserError
 from synthmed.generation.generate import generate
 from synthmed.generation.generator import RunGenerator
 from synthmed.generation.masks import DeformedMasks, deformed
-from synthmed.training.options import TrainOptions
+from synthmed.training.options import TrainOptions, resolve
 from synthmed.training.run import DataSummary, Run
 
 
@@ -23,7 +23,7 @@ def generator(store, tmp_path, monkeypatch):
 
     shutil.copytree(store.path, tmp_path / "store")
     data = DataSummary.of_store(Store.open(tmp_path / "store"))
-    run = Run.create(tmp_path / "run", TrainOptions(variant="cond"), data)
+    run = Run.create(tmp_path / "run", resolve(TrainOptions(variant="cond"), size=data.size), data)
     fields = {name: getattr(data, name) for name in GeneratorInfo.model_fields if name in DataSummary.model_fields}
     info = GeneratorInfo(name="run", variant="cond", z_dim=4, kimg=1, model_hash="0", options={}, **fields)
 

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from synthmed.models.discriminator import SliceDiscriminator
 from synthmed.models.generators import SliceGenerator
-from synthmed.training import losses
-from synthmed.training.networks import make_networks
+from synthmed.training import adversarial
+from synthmed.training.adversarial import Adversarial
 from synthmed.training.options import TrainOptions, resolve
-from synthmed.training.tensorflow_engine import TensorFlowEngine
+from synthmed.training.tensorflow_backend import TensorFlowEngine
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -37,7 +37,7 @@ def make_engine(**more):
         **more,
     )
     options = resolve(options, size=SIZE)
-    return TensorFlowEngine(make_networks(options, size=SIZE, channels=CHANNELS, classes=CLASSES), options)
+    return TensorFlowEngine(Adversarial.build(options, size=SIZE, channels=CHANNELS, classes=CLASSES))
 
 
 def batch(seed=0):
@@ -66,7 +66,7 @@ def stepped(monkeypatch):
     """One step of an engine whose weights stand still: its report, and what went through its networks."""
     engine = make_engine()
     random = np.random.default_rng(1)
-    for network in (engine.networks.generator, engine.networks.discriminator):
+    for network in (engine.method.networks["generator"], engine.method.networks["discriminator"]):
         for weight in network.trainable_variables:
             weight.assign(weight + 0.1 * random.standard_normal(weight.shape))
     seen: dict = {"mapping": [], "synthesis": [], "discriminator": [], "directions": []}
@@ -80,19 +80,19 @@ def stepped(monkeypatch):
 
         monkeypatch.setattr(layer, "call", watched)
 
-    generator, discriminator = engine.networks.generator, engine.networks.discriminator
+    generator, discriminator = engine.method.networks["generator"], engine.method.networks["discriminator"]
     watch(generator.mapping, "mapping")
     watch(generator.synthesis, "synthesis")
     watch(discriminator, "discriminator")
-    path_weights = losses.path_weights
+    path_directions = adversarial.path_directions
 
     def weights(noise):
-        seen["directions"].append(path_weights(noise))
+        seen["directions"].append(path_directions(noise))
         return seen["directions"][-1]
 
-    monkeypatch.setattr(losses, "path_weights", weights)
-    engine.generator_optimizer = Recorder(engine.generator_optimizer, apply=False)
-    engine.discriminator_optimizer = Recorder(engine.discriminator_optimizer, apply=False)
+    monkeypatch.setattr(adversarial, "path_directions", weights)
+    engine.optimizers["generator"] = Recorder(engine.optimizers["generator"], apply=False)
+    engine.optimizers["discriminator"] = Recorder(engine.optimizers["discriminator"], apply=False)
     return engine, engine.step(0, batch()), seen
 
 
@@ -116,7 +116,7 @@ def exact(value):
 def test_r1_gradient_of_the_engine_is_that_of_the_formula(stepped, differences):
     """A user would train with another R1 than gamma / 2 E |grad D(x)|^2, its interval included (arXiv:1801.04406)."""
     engine, report, seen = stepped
-    discriminator = exact_copy(engine.networks.discriminator)
+    discriminator = exact_copy(engine.method.networks["discriminator"])
     planes = exact(seen["discriminator"][-1][0])
 
     def penalty():
@@ -127,7 +127,7 @@ def test_r1_gradient_of_the_engine_is_that_of_the_formula(stepped, differences):
         return GAMMA / 2 * norms.mean()
 
     assert float(report["r1_penalty"]) == pytest.approx(penalty(), rel=1e-3)
-    main, r1 = engine.discriminator_optimizer.gradients
+    main, r1 = engine.optimizers["discriminator"].gradients
     assert len(main) == len(r1)
     compare(differences, lambda: EVERY_R1 * penalty(), discriminator, r1)
 
@@ -135,7 +135,7 @@ def test_r1_gradient_of_the_engine_is_that_of_the_formula(stepped, differences):
 def test_path_length_gradient_of_the_engine_is_that_of_the_formula(stepped, differences):
     """A user would train with another path length regulariser than E (|J^T y| - a)^2 (arXiv:1912.04958, equation 4)."""
     engine, report, seen = stepped
-    generator = exact_copy(engine.networks.generator)
+    generator = exact_copy(engine.method.networks["generator"])
     half = BATCH // 2
     z = exact(seen["mapping"][-1][0])[:half]
     noise = [exact(one) for one in seen["synthesis"][-1][1]]
@@ -156,7 +156,7 @@ def test_path_length_gradient_of_the_engine_is_that_of_the_formula(stepped, diff
     assert float(report["path_length"]) == pytest.approx(start.mean(), rel=1e-3)
     assert float(report["path_penalty"]) == pytest.approx(np.square(start - mean).mean(), rel=1e-3)
     assert float(engine.path_mean) == pytest.approx(mean, rel=1e-3)
-    main, path = engine.generator_optimizer.gradients
+    main, path = engine.optimizers["generator"].gradients
     assert len(main) == len(path)
     compare(differences, lambda: EVERY_PATH * PATH_WEIGHT * np.square(lengths() - mean).mean(), generator, path)
 
@@ -164,8 +164,8 @@ def test_path_length_gradient_of_the_engine_is_that_of_the_formula(stepped, diff
 def test_main_gradients_of_the_engine_are_those_of_the_logistic_losses(stepped, differences):
     """A user would train on something else than the paper's loss."""
     engine, report, seen = stepped
-    generator = exact_copy(engine.networks.generator)
-    discriminator = exact_copy(engine.networks.discriminator)
+    generator = exact_copy(engine.method.networks["generator"])
+    discriminator = exact_copy(engine.method.networks["discriminator"])
     z = exact(seen["mapping"][0][0])[:BATCH]
     noise = [exact(one) for one in seen["synthesis"][0][1]]
     fake, real = (exact(one[0]) for one in seen["discriminator"][:2])
@@ -182,8 +182,8 @@ def test_main_gradients_of_the_engine_are_those_of_the_logistic_losses(stepped, 
     np.testing.assert_allclose(generator(z, noise), fake, atol=1e-3)
     assert float(report["loss_generator"]) == pytest.approx(generator_loss(), rel=1e-3)
     assert float(report["loss_discriminator"]) == pytest.approx(discriminator_loss(), rel=1e-3)
-    compare(differences, generator_loss, generator, engine.generator_optimizer.gradients[0])
-    compare(differences, discriminator_loss, discriminator, engine.discriminator_optimizer.gradients[0])
+    compare(differences, generator_loss, generator, engine.optimizers["generator"].gradients[0])
+    compare(differences, discriminator_loss, discriminator, engine.optimizers["discriminator"].gradients[0])
 
 
 def adam(weights, gradients, *, every: int, rate: float = 0.002):
@@ -204,10 +204,10 @@ def adam(weights, gradients, *, every: int, rate: float = 0.002):
 def test_weights_move_as_lazy_adam_moves_them(name, every):
     """A user would train at another rate or with momentum: regularisers count as steps of the same optimiser."""
     engine = make_engine()
-    network = getattr(engine.networks, name)
+    network = engine.method.networks[name]
     start = [weight.numpy().astype(np.float64) for weight in network.trainable_variables]
-    recorder = Recorder(getattr(engine, f"{name}_optimizer"), apply=True)
-    setattr(engine, f"{name}_optimizer", recorder)
+    recorder = Recorder(engine.optimizers[name], apply=True)
+    engine.optimizers[name] = recorder
     for number in range(3):
         engine.step(number, batch(number))
     assert len(recorder.gradients) == 4
@@ -219,18 +219,18 @@ def test_weights_move_as_lazy_adam_moves_them(name, every):
 def test_average_follows_the_weights_with_its_ramp_up():
     """A user would sample from weights that lag behind, or from the last weights alone."""
     engine = make_engine(ema_kimg=0.003, ema_rampup=0.5)
-    networks = engine.networks
-    expected = [weight.numpy().astype(np.float64) for weight in networks.generator.trainable_variables]
+    networks = engine.method.networks
+    expected = [weight.numpy().astype(np.float64) for weight in networks["generator"].trainable_variables]
     for number in range(4):
         engine.step(number, batch(number))
         # The half-life is 3 images, but never more than half of the images shown: 2 after the first step.
         half_life = min(3.0, 0.5 * BATCH * (number + 1))
         decay = 2.0 ** (-BATCH / half_life)
-        for place, weight in enumerate(networks.generator.trainable_variables):
+        for place, weight in enumerate(networks["generator"].trainable_variables):
             expected[place] = decay * expected[place] + (1 - decay) * weight.numpy().astype(np.float64)
-    for weight, mean in zip(networks.average.trainable_variables, expected, strict=True):
+    for weight, mean in zip(networks["average"].trainable_variables, expected, strict=True):
         np.testing.assert_allclose(weight.numpy(), mean, atol=1e-6)
     for ours, theirs in zip(
-        networks.average.non_trainable_variables, networks.generator.non_trainable_variables, strict=True
+        networks["average"].non_trainable_variables, networks["generator"].non_trainable_variables, strict=True
     ):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

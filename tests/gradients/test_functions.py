@@ -31,32 +31,40 @@ CASES = {
     "layers.fir.upsample": [(lambda fir, x: fir.upsample(x), [IMAGE])],
     "layers.modulated_conv.kernel_of_transpose": [(lambda conv, x: conv.kernel_of_transpose(x), [(3, 3, 2, 4)])],
     "models.synthesis.leaky_clip": [(lambda synthesis, x: synthesis.leaky_clip(x), [IMAGE])],
-    "training.drawing.mixed_styles": [(lambda drawing, z, other: styles_of(drawing, z, other), [(3, 4), (3, 4)])],
-    "training.losses.generator_loss": [(lambda losses, x: losses.generator_loss(x), [(5,)])],
-    "training.losses.discriminator_loss": [(lambda losses, x, y: losses.discriminator_loss(x, y), [(5,), (5,)])],
-    "training.losses.relativistic_generator_loss": [
-        (lambda losses, x, y: losses.relativistic_generator_loss(x, y), [(5,), (5,)])
+    "training.adversarial.mixed_styles": [(lambda step, z, other: styles_of(step, z, other), [(3, 4), (3, 4)])],
+    "training.adversarial.generator_loss": [(lambda step, x: step.generator_loss(x), [(5,)])],
+    "training.adversarial.discriminator_loss": [(lambda step, x, y: step.discriminator_loss(x, y), [(5,), (5,)])],
+    "training.adversarial.relativistic_generator_loss": [
+        (lambda step, x, y: step.relativistic_generator_loss(x, y), [(5,), (5,)])
     ],
-    "training.losses.relativistic_discriminator_loss": [
-        (lambda losses, x, y: losses.relativistic_discriminator_loss(x, y), [(5,), (5,)])
+    "training.adversarial.relativistic_discriminator_loss": [
+        (lambda step, x, y: step.relativistic_discriminator_loss(x, y), [(5,), (5,)])
     ],
-    "training.losses.mismatch_loss": [(lambda losses, x: losses.mismatch_loss(x, np.array([1.0, 0, 1, 1, 0])), [(5,)])],
-    "training.losses.r1_penalty": [(lambda losses, x: losses.r1_penalty(x, 0.7), [IMAGE])],
-    "training.losses.path_lengths": [(lambda losses, x: losses.path_lengths(x), [(3, 4, 5)])],
-    "training.losses.path_weights": [(lambda losses, x: losses.path_weights(x), [IMAGE])],
-    "training.losses.path_penalty": [(lambda losses, x: losses.path_penalty(x, 0.3), [(5,)])],
+    "training.adversarial.mismatch_loss": [
+        (lambda step, x: step.mismatch_loss(x, np.array([1.0, 0, 1, 1, 0])), [(5,)])
+    ],
+    "training.adversarial.gradient_penalty": [
+        (lambda step, x: step.gradient_penalty(grad, lambda at: ops.sum(ops.sin(at), axis=(1, 2, 3)), x, 0.7), [IMAGE])
+    ],
+    "training.adversarial.path_lengths": [
+        (lambda step, x, y: step.path_lengths(grad, ops.sin, x, y), [(3, 4, 5), (3, 4, 5)])
+    ],
+    "training.adversarial.squared_norm": [(lambda step, x: step.squared_norm(x, 0.7), [IMAGE])],
+    "training.adversarial.lengths_of": [(lambda step, x: step.lengths_of(x), [(3, 4, 5)])],
+    "training.adversarial.path_directions": [(lambda step, x: step.path_directions(x), [IMAGE])],
+    "training.adversarial.path_penalty": [(lambda step, x: step.path_penalty(x, 0.3), [(5,)])],
     "training.networks.soften": [(lambda networks, x: networks.soften(x), [IMAGE])],
-    "training.networks.real_planes": [
-        (lambda networks, x, y: networks.real_planes(x, y, variant="base"), [IMAGE, (2, 6, 4, 2)]),
-        (lambda networks, x, y: networks.real_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
-        (lambda networks, y: networks.real_planes(None, y, variant="mask"), [(2, 6, 4, 2)]),
+    "training.networks.real_channels": [
+        (lambda networks, x, y: networks.real_channels(x, y, variant="base"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda networks, x, y: networks.real_channels(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda networks, y: networks.real_channels(None, y, variant="mask"), [(2, 6, 4, 2)]),
     ],
     "training.networks.hide_masks": [
         (lambda networks, x: networks.hide_masks(x, np.array([1.0, 0.0]), image_channels=1), [IMAGE])
     ],
-    "training.networks.judged_planes": [
-        (lambda networks, x, y: networks.judged_planes(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
-        (lambda networks, x: networks.judged_planes(x, None, variant="base"), [IMAGE]),
+    "training.networks.generated_channels": [
+        (lambda networks, x, y: networks.generated_channels(x, y, variant="cond"), [IMAGE, (2, 6, 4, 2)]),
+        (lambda networks, x: networks.generated_channels(x, None, variant="base"), [IMAGE]),
     ],
 }
 
@@ -66,10 +74,10 @@ EXEMPT = {
     "layers.counter_random.normal": "follows from integers",
     "layers.counter_random.threefry2x32": "integers",
     "layers.counter_random.uniform": "follows from integers",
-    "layers.counter_random.words": "integers",
+    "layers.counter_random.split_uint64": "integers",
     "layers.equalized.at_least_float32": "returns a name",
     "models.generators.attribute_size": "returns a number",
-    "models.generators.attribute_vector": "what networks are told is data",
+    "models.generators.attribute_vector": "conditioning is data",
     "models.generators.shown_classes": "its input is integers",
     "models.generators.draw_items": "draws samples; nothing is trained through it",
     "models.generators.first_stream": "returns a number",
@@ -83,21 +91,31 @@ EXEMPT = {
     "models.unet.supervised_levels": "returns a number",
     "models.unet.levels_for": "plans sizes",
     "models.unet.width_for": "plans sizes",
-    "training.augmentation.adjust": "steers a probability; not differentiated",
-    "training.augmentation.sign_mean": "counts signs; not differentiated",
+    "training.adversarial.adjust": "steers a probability; not differentiated",
+    "training.adversarial.sign_mean": "counts signs; not differentiated",
     "training.augmentation.noise_shape": "returns a shape",
     "training.augmentation.numbers_shape": "returns a shape",
-    "training.losses.ema_decay": "works on plain numbers",
-    "training.losses.lazy_adam": "works on plain numbers",
-    "training.networks.make_generator": "makes a network",
-    "training.networks.make_networks": "makes networks",
+    "training.adversarial.ema_decay": "works on plain numbers",
+    "training.adversarial.lazy_adam": "works on plain numbers",
+    "training.networks.make_generator": "builds a network",
+    "training.networks.make_networks": "builds networks",
     "training.networks.one_hot_mask": "its input is integers",
     "training.networks.signed_distance": "its input is one-hot labels",
-    "training.networks.split_planes": "gives samples out; nothing is trained through it",
+    "training.networks.split_channels": "gives samples out; nothing is trained through it",
 }
 
 
-def styles_of(drawing, z, other):
+def grad(function, at):
+    """Return the gradient of a scalar function, which can be differentiated once more."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value = function(at)
+    return tape.gradient(value, at)
+
+
+def styles_of(step, z, other):
     """Mix styles of a small generator, anew for each call so that the average it remembers starts from zero."""
     from synthmed.models.generators import SliceGenerator
 
@@ -106,7 +124,7 @@ def styles_of(drawing, z, other):
     generator = SliceGenerator(variant="base", channel_base=32, channel_max=16, precision="float64", **sizes)
     cut = np.array([1, 3, generator.num_ws], np.int32)
     # The mean w beside the styles is remembered, not differentiated.
-    styles, _ = drawing.mixed_styles(generator, drawing.Draw(z=z, z_mixed=other, cut=cut, noise=[]))
+    styles, _ = step.mixed_styles(generator, step.Latents(z=z, z_mixed=other, cut=cut, noise=[]))
     return styles
 
 
@@ -119,8 +137,8 @@ def on_the_path(modules) -> dict:
     }
 
 
-def augmented(planes, numbers, noise, *names, probability=1.0):
-    return augment(planes, image_planes=2, operations=names, probability=probability, numbers=numbers, noise=noise)
+def augmented(slices, numbers, noise, *names, probability=1.0):
+    return augment(slices, image_channels=2, operations=names, probability=probability, numbers=numbers, noise=noise)
 
 
 def augmentation_inputs(differences, shape=(3, 12, 12, 4)):
@@ -152,7 +170,9 @@ def functions_reached(call) -> set:
 def test_every_function_has_a_case(public_objects, differences):
     """A user would train through a function whose gradient nobody has checked."""
     found = on_the_path(public_objects(*PACKAGES))
-    assert {"layers.fir.blur", "training.losses.r1_penalty"} <= found.keys(), "the search for functions finds too few"
+    assert {"layers.fir.blur", "training.adversarial.squared_norm"} <= found.keys(), (
+        "the search for functions finds too few"
+    )
     inputs = augmentation_inputs(differences)
     # Each operation has a case below, which checks whatever it calls.
     reached = functions_reached(lambda: [augmented(*inputs, *names) for names in operations()])
@@ -183,13 +203,13 @@ def test_gradients_equal_finite_differences(name, number, differences):
 @pytest.mark.parametrize("probability", [1.0, 0.5])
 def test_augmentation_gradients_equal_finite_differences(names, probability, differences):
     """A user of augmentation would regularise with a wrong R1 and teach the generator along wrong gradients."""
-    planes, numbers, noise = augmentation_inputs(differences)
+    slices, numbers, noise = augmentation_inputs(differences)
 
     def outputs():
-        return augmented(planes.value(), numbers, noise, *names, probability=probability)
+        return augmented(slices.value(), numbers, noise, *names, probability=probability)
 
-    differences.first_order(outputs, {"planes": [planes]})
-    differences.second_order(outputs, {"planes": [planes]}, [planes])
+    differences.first_order(outputs, {"slices": [slices]})
+    differences.second_order(outputs, {"slices": [slices]}, [slices])
 
 
 def in_float32(function):

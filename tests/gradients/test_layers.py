@@ -92,8 +92,13 @@ CASES = [
         note="modulating-mask",
     ),
     Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 2}, [(3, 5)]),
-    Case("models.mapping.MappingNetwork", {"w_dim": 4, "layers": 1, "attributes": 3}, [(3, 5), (3, 3)], note="told"),
-    Case("models.synthesis.ToPlanes", {"planes": 2}, [IMAGE, (2, 5)]),
+    Case(
+        "models.mapping.MappingNetwork",
+        {"w_dim": 4, "layers": 1, "attributes": 3},
+        [(3, 5), (3, 3)],
+        note="conditioned",
+    ),
+    Case("models.synthesis.ToChannels", {"channels": 2}, [IMAGE, (2, 5)]),
     Case(
         "models.synthesis.SynthesisNetwork",
         {"size": (32, 32), "image_channels": 1, "mask_classes": 2, "condition_classes": 0} | TINY,
@@ -108,16 +113,16 @@ CASES = [
     ),
     Case(
         "models.discriminator.SliceDiscriminator",
-        {"size": (32, 32), "planes": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
+        {"size": (32, 32), "channels": 2, "channel_base": 32, "channel_max": 16, "group_size": 2},
         [(2, 32, 32, 2)],
         precision="precision",
     ),
     Case(
         "models.discriminator.SliceDiscriminator",
-        {"size": (32, 32), "planes": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
+        {"size": (32, 32), "channels": 1, "channel_base": 32, "channel_max": 16, "group_size": 2, "attributes": 3},
         [(2, 32, 32, 1), (2, 3)],
         precision="precision",
-        note="told",
+        note="conditioned",
     ),
     # No regulariser passes through the U-Net.
     Case(

@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from synthmed.hardware import resolve_precision
 from synthmed.models.discriminator import SliceDiscriminator
-from synthmed.training import losses, tensorflow_engine
-from synthmed.training.networks import make_networks
+from synthmed.training import adversarial
+from synthmed.training.adversarial import Adversarial
 from synthmed.training.options import TrainOptions, resolve
+from synthmed.training.tensorflow_backend import TensorFlowEngine
 
 SIZE, CLASSES, BATCH = (32, 32), 2, 4
 TINY = {"batch": BATCH, "channel_base": 64, "channel_max": 16, "mapping_layers": 1}
@@ -26,8 +27,7 @@ WRONG |= {"ImageProjectiveTransformV2", "ImageProjectiveTransformV3"}
 
 def make_engine(**more):
     options = resolve(TrainOptions(**(TINY | more)), size=SIZE)
-    networks = make_networks(options, size=SIZE, channels=1, classes=CLASSES)
-    return tensorflow_engine.TensorFlowEngine(networks, options)
+    return TensorFlowEngine(Adversarial.build(options, size=SIZE, channels=1, classes=CLASSES))
 
 
 def batch():
@@ -94,16 +94,16 @@ def test_no_convolution_of_a_training_step_is_grouped(graphs):
 def r1_gradients(precision: str, weights=None):
     """Return the weights, and R1's gradient with respect to them, where the discriminator is steep."""
     keras.utils.set_random_seed(0)
-    discriminator = SliceDiscriminator(size=SIZE, planes=2, channel_base=64, channel_max=16, precision=precision)
+    discriminator = SliceDiscriminator(size=SIZE, channels=2, channel_base=64, channel_max=16, precision=precision)
     if weights is not None:
         discriminator.set_weights(weights)
-    planes = tf.constant(np.random.default_rng(0).standard_normal((BATCH, *SIZE, 2)), tf.float32)
+    slices = tf.constant(np.random.default_rng(0).standard_normal((BATCH, *SIZE, 2)), tf.float32)
     with tf.GradientTape() as outer:
         with tf.GradientTape() as inner:
-            inner.watch(planes)
-            logits = tf.reduce_sum(discriminator(planes))
+            inner.watch(slices)
+            logits = tf.reduce_sum(discriminator(slices))
         # Weight and interval of a run on large slices.
-        loss = 16.0 * losses.r1_penalty(inner.gradient(logits, planes), 500.0)
+        loss = 16.0 * adversarial.squared_norm(inner.gradient(logits, slices), 500.0)
     values = [weight.value for weight in discriminator.trainable_weights]
     gradients = outer.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return discriminator.get_weights(), np.concatenate([np.ravel(gradient) for gradient in gradients])
@@ -129,20 +129,20 @@ def test_regularisers_are_summed_in_float32_under_low_precision(monkeypatch, eag
     formats: dict[str, set] = {}
 
     def noted(name):
-        function = getattr(losses, name)
+        function = getattr(adversarial, name)
 
         def call(values, *rest, **named):
             result = function(values, *rest, **named)
             formats.setdefault(name, set()).update({values.dtype.name, result.dtype.name})
             return result
 
-        monkeypatch.setattr(losses, name, call)
+        monkeypatch.setattr(adversarial, name, call)
 
-    for name in ("r1_penalty", "path_lengths", "path_penalty", "generator_loss", "discriminator_loss"):
+    for name in ("squared_norm", "lengths_of", "path_penalty", "generator_loss", "discriminator_loss"):
         noted(name)
     engine = make_engine(variant="base", precision="bfloat16")
     report = engine.step(0, batch())
-    assert engine.networks.discriminator.blocks[0].compute_dtype == "bfloat16"
+    assert engine.method.networks["discriminator"].blocks[0].compute_dtype == "bfloat16"
     assert len(formats) == 5
     assert formats == dict.fromkeys(formats, {"float32"})
     assert {value.dtype.name for value in report.values()} == {"float32"}

@@ -2,25 +2,25 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.training.batches import Feed
+from synthmed.training.batches import GeneratorBatches
 from synthmed.training.options import TrainOptions
 
 
 def feed(store, unlabelled=None, **more):
-    return Feed(TrainOptions(variant="base", batch=6, **more), store, unlabelled)
+    return GeneratorBatches(TrainOptions(variant="base", batch=6, **more), store, unlabelled)
 
 
 def test_networks_are_told_of_the_slice_beside_it(store):
     """A user's generator would learn positions and classes of other slices."""
-    told = feed(store, position=True, shown=True)
-    for batch in told.batches(0).take(4).as_numpy_iterator():
+    batches = feed(store, position=True, class_presence=True)
+    for batch in batches.batches(0).take(4).as_numpy_iterator():
         for place in range(6):
-            same = [i for i in told.indices if np.array_equal(store.images(np.array([i]))[0], batch["image"][place])]
-            expected = told.told(np.array(same[:1]))
+            same = [i for i in batches.indices if np.array_equal(store.images(np.array([i]))[0], batch["image"][place])]
+            expected = batches.conditioning(np.array(same[:1]))
             np.testing.assert_array_equal(batch["label"][place], expected["label"][0])
             np.testing.assert_allclose(batch["position"][place], expected["position"][0])
             shown = set(np.unique(batch["label"][place])) - {0}
-            np.testing.assert_array_equal(np.flatnonzero(batch["shown"][place]) + 1, sorted(shown))
+            np.testing.assert_array_equal(np.flatnonzero(batch["class_presence"][place]) + 1, sorted(shown))
 
 
 def test_only_what_the_run_uses_is_in_a_batch(store):
@@ -31,10 +31,10 @@ def test_only_what_the_run_uses_is_in_a_batch(store):
 
 def test_half_of_a_batch_is_unlabelled_and_shows_no_labels(store):
     """A user's unlabelled images would be learnt as background."""
-    batch = next(feed(store, store, shown=True).batches(0).as_numpy_iterator())
+    batch = next(feed(store, store, class_presence=True).batches(0).as_numpy_iterator())
     np.testing.assert_array_equal(batch["labelled"], [1, 1, 1, 0, 0, 0])
     assert not batch["label"][batch["labelled"] == 0].any()
-    assert (batch["shown"][batch["labelled"] == 0] == 0.5).all()
+    assert (batch["class_presence"][batch["labelled"] == 0] == 0.5).all()
     assert batch["image"].shape == (6, *store.size, 2)
 
 
@@ -48,9 +48,11 @@ def test_a_resumed_feed_goes_on_with_the_next_slices(store):
 
 
 @pytest.mark.parametrize("step", [0, 7])
-@pytest.mark.parametrize("more", [{"position": False}, {"shown": True}, {"unlabelled": True, "shown": True}])
+@pytest.mark.parametrize(
+    "more", [{"position": False}, {"class_presence": True}, {"unlabelled": True, "class_presence": True}]
+)
 def test_every_backend_is_fed_the_same(store, monkeypatch, step, more):
-    """A user's run that goes on under another backend would see other slices, or be told another thing of them."""
+    """A user's run that goes on under another backend would see other slices, or be batches another thing of them."""
     given = feed(
         store, store if more.get("unlabelled") else None, **{k: v for k, v in more.items() if k != "unlabelled"}
     )

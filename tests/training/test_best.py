@@ -3,36 +3,36 @@ import copy
 import numpy as np
 import pytest
 
-from synthmed.training.batches import Feed
-from synthmed.training.best import Choice
-from synthmed.training.options import TrainOptions
+from synthmed.training.batches import GeneratorBatches
+from synthmed.training.best import BestCheckpoint
+from synthmed.training.options import TrainOptions, resolve
 from synthmed.training.run import DataSummary, Run
 
 
 @pytest.fixture
 def run(store, tmp_path):
     (tmp_path / "run").mkdir()
-    options = TrainOptions(variant="base", distance_slices=20)
+    options = resolve(TrainOptions(variant="base", distance_slices=20), size=store.size)
     return Run.create(tmp_path / "run", options, DataSummary.of_store(store))
 
 
-def choice_of(run, store, split, asked=None):
-    """A choice whose generator repeats slices of a split, in the order of its seeds."""
+def best_of(run, store, split, asked=None):
+    """The best checkpoint of a generator that repeats slices of a split, in the order of its seeds."""
     pool = store.indices(split)
 
-    def draw(seeds, told):
+    def draw(seeds, conditioning):
         if asked is not None:
-            asked.append((seeds, told))
+            asked.append((seeds, conditioning))
         places = pool[seeds % len(pool)]
         return {"image": store.images(places), "mask": store.labels(places)}
 
-    return Choice(run, store, Feed(run.options, store), draw)
+    return BestCheckpoint(run, store, GeneratorBatches(run.options, store), draw)
 
 
 def test_slices_of_the_held_out_patients_themselves_are_the_nearest(run, store):
     """A user would keep the wrong weights."""
-    same = choice_of(run, store, "val").measure()["distance"]
-    other = choice_of(run, store, "train").measure()
+    same = best_of(run, store, "val").measure()["distance"]
+    other = best_of(run, store, "train").measure()
     assert same < other["distance"]
     assert other["distance"] == pytest.approx(np.mean([v for k, v in other.items() if k != "distance"]))
 
@@ -40,7 +40,7 @@ def test_slices_of_the_held_out_patients_themselves_are_the_nearest(run, store):
 def test_only_validation_patients_are_asked_and_nobody_else(run, store):
     """A user's test patients would have chosen the generator."""
     asked = []
-    choice = choice_of(run, store, "val", asked)
+    choice = best_of(run, store, "val", asked)
     choice.measure()
     assert set(choice.indices) <= set(store.indices("val"))
     assert all(len(seeds) == len(asked[0][0]) for seeds, _ in asked)
@@ -48,7 +48,7 @@ def test_only_validation_patients_are_asked_and_nobody_else(run, store):
 
 def test_the_nearest_weights_stay_whatever_comes_later(run, store):
     """A user would draw from an overtrained generator."""
-    choice = choice_of(run, store, "val")
+    choice = best_of(run, store, "val")
     kept = []
     for step, distance in ((10, 0.5), (20, 0.2), (30, 0.3), (15, 0.1)):
         arrays = {"average/w": np.full(2, step), "generator/w": np.zeros(2)}
@@ -63,12 +63,12 @@ def test_the_nearest_weights_stay_whatever_comes_later(run, store):
 def test_without_validation_patients_nothing_is_measured(run, store, monkeypatch):
     """A user who needs every patient for training would get no generator."""
     monkeypatch.setattr(store, "indices", lambda split: np.arange(0 if split == "val" else 4))
-    assert choice_of(run, store, "train").measure() == {}
+    assert best_of(run, store, "train").measure() == {}
 
 
 def test_slices_with_pixels_of_unknown_class_are_no_reference(run, store):
     """The weights that draw least where nobody has labelled would be taken for the best."""
     half = copy.copy(store)
     half.slice_ignored = np.arange(len(store)) % 2 == 0
-    choice = choice_of(run, half, "val")
+    choice = best_of(run, half, "val")
     assert len(choice.indices) and not half.slice_ignored[choice.indices].any()

@@ -1,7 +1,7 @@
 """Several devices, and several worker processes on loopback.
 
-TensorFlow's functions run line by line here, too: tracing them takes ten times longer than the steps of a tiny network.
-"""
+TensorFlow's functions run line by line here, too: tracing them takes ten times longer than the steps of a tiny
+network."""
 
 import json
 import os
@@ -22,10 +22,80 @@ from hypothesis import strategies as st
 
 from synthmed.cli.main import main
 from synthmed.errors import UserError
-from synthmed.training.cluster import Cluster
-from synthmed.training.devices import Devices
-from synthmed.training.options import TrainOptions
+from synthmed.training.devices import Cluster, Devices, check_share
+from synthmed.training.options import TrainOptions, resolve
 from synthmed.training.run import Run
+
+TWO = {"worker": ["a:1", "b:2"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (None, "not set"),
+        ("{", "not valid JSON"),
+        ("[]", '"cluster" and "task"'),
+        (json.dumps({"cluster": TWO}), '"cluster" and "task"'),
+        (json.dumps({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}), "lists addresses as"),
+        (json.dumps({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}), "host:port"),
+        (json.dumps({"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}), "lists"),
+        (json.dumps({"cluster": TWO, "task": {"type": "evaluator", "index": 0}}), "type 'evaluator'"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": 2}}), "index 2"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": "0"}}), "index '0'"),
+    ],
+)
+def test_a_wrong_tf_config_is_one_line(text, word, store, tmp_path, monkeypatch, capsys):
+    """A user would wait ten minutes for workers that do not exist, or read a traceback of TensorFlow."""
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if text is not None:
+        monkeypatch.setenv("TF_CONFIG", text)
+    words = ["--variant", "base", "--data", store.path, "--out", tmp_path / "run", "--strategy", "workers"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", *map(str, words)])
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert word in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_are_numbered_from_the_chief_on(monkeypatch):
+    """A user of an operator that names a chief would have two workers that write one run folder."""
+    cluster = {"chief": ["c:1"], "worker": ["a:1", "b:2"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}}))
+    read = Cluster.of_environment()
+    assert (read.index, read.addresses) == (2, ("c:1", "a:1", "b:2"))
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "chief", "index": 0}}))
+    assert Cluster.of_environment().index == 0
+
+
+def test_workers_have_to_name_run_and_store(tmp_path, monkeypatch, capsys):
+    """A user would have every worker number a run folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["train", "--variant", "base", "--strategy", "workers"])
+    assert "needs --out and --data" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_how_a_batch_is_shared_without_the_other_workers(store, tmp_path, monkeypatch, capsys):
+    """A user would have to book a cluster to see what a run on it would do."""
+    config = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    words = ["--variant", "base", "--data", store.path, "--out", tmp_path / "run", "--strategy", "workers"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", *map(str, words), "--dry-run", "--json"])
+    assert end.value.code == 0
+    assert json.loads(capsys.readouterr().out)[0]["devices"] == {"replicas": 2, "batch_a_replica": 4}
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    """A user would train on a batch of another size than was asked for."""
+    options = resolve(TrainOptions(variant="base", batch=8), size=(32, 32))
+    check_share(options, 4)
+    for replicas in (3, 8):
+        with pytest.raises(UserError, match=f"{replicas} replicas: give --batch {2 * replicas}"):
+            check_share(options, replicas)
+
 
 # Two replicas of four slices each: whole groups of the minibatch standard deviation.
 SMALL = {"batch": 8, "channel_base": 128, "channel_max": 16, "mapping_layers": 2, "precision": "float32", "seed": 3}
@@ -44,7 +114,7 @@ WORKER = """
     save = Trainer._save
     def save_and_copy(self):
         save(self)
-        if self.clock.step == 3:
+        if self.progress.step == 3:
             np.savez(sys.argv[1], **self.engine.arrays())
     Trainer._save = save_and_copy
     main(sys.argv[2:])
@@ -61,9 +131,9 @@ MIRRORED = """
     from synthmed.data.store import Store
     from synthmed.training.options import TrainOptions
     from synthmed.training.plan import execute, plan_training
-    from synthmed.training.devices import Devices
+    from synthmed.training.backends import make_devices
     from pathlib import Path
-    devices = Devices.of("mirrored")
+    devices = make_devices("mirrored")
     assert devices.replicas == 2
     options = TrainOptions(variant="base", kimg=0.024, augment="none", strategy="mirrored", **{small!r})
     execute(plan_training(Path(sys.argv[1]), options, Store.open(sys.argv[2])), devices=devices)
@@ -127,8 +197,8 @@ def train_alone(path, store, **more):
 
     resume = (path / "run.json").is_file()
     options = TrainOptions(**({"variant": "base"} | SMALL | more))
-    begun = Run.open(path) if resume else None
-    return execute(plan_training(path, options, store, begun=begun), resume=resume)
+    existing_run = Run.open(path) if resume else None
+    return execute(plan_training(path, options, store, existing_run=existing_run), resume=resume)
 
 
 def assert_alike(first, second):

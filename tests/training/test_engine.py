@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from synthmed.training import losses
-from synthmed.training.networks import make_networks, one_hot_mask, real_planes
+from synthmed.training.adversarial import Adversarial, squared_norm
+from synthmed.training.networks import one_hot_mask, real_channels
 from synthmed.training.options import TrainOptions, resolve
-from synthmed.training.tensorflow_engine import TensorFlowEngine
+from synthmed.training.tensorflow_backend import TensorFlowEngine
 
 SIZE, CHANNELS, CLASSES = (32, 32), 2, 3
 
@@ -13,7 +13,7 @@ SIZE, CHANNELS, CLASSES = (32, 32), 2, 3
 def make_engine(variant="base", **more):
     options = TrainOptions(variant=variant, batch=4, precision="float32", channel_base=256, channel_max=16, **more)
     options = resolve(options, size=SIZE)
-    return TensorFlowEngine(make_networks(options, size=SIZE, channels=CHANNELS, classes=CLASSES), options)
+    return TensorFlowEngine(Adversarial.build(options, size=SIZE, channels=CHANNELS, classes=CLASSES))
 
 
 def batch(seed=0):
@@ -22,7 +22,7 @@ def batch(seed=0):
         "image": tf.constant(random.uniform(-1, 1, (4, *SIZE, CHANNELS)), tf.float32),
         "label": tf.constant(random.integers(0, CLASSES, (4, *SIZE)), tf.uint8),
         "position": tf.constant(random.uniform(0, 1, 4), tf.float32),
-        "shown": tf.constant(random.integers(0, 2, (4, CLASSES - 1)), tf.float32),
+        "class_presence": tf.constant(random.integers(0, 2, (4, CLASSES - 1)), tf.float32),
     }
 
 
@@ -30,11 +30,11 @@ def batch(seed=0):
     ("variant", "more"),
     [
         ("base", {"augment": "none", "position": False}),
-        ("base", {"shown": True, "augment": "diff"}),
+        ("base", {"class_presence": True, "augment": "diff"}),
         ("base", {"loss": "relativistic", "path_weight": 1.0}),
-        ("mask", {"mask_planes": "distance"}),
+        ("mask", {"mask_channels": "distance"}),
         ("cond", {"mismatched": 0.5}),
-        ("cond", {"injection": "modulate", "mask_planes": "one-hot"}),
+        ("cond", {"injection": "modulate", "mask_channels": "one-hot"}),
     ],
 )
 def test_every_trainable_weight_of_both_networks_learns(variant, more, eager):
@@ -44,17 +44,16 @@ def test_every_trainable_weight_of_both_networks_learns(variant, more, eager):
     for number in range(2):
         report = engine.step(number, batch(number))
         assert all(np.isfinite(float(value)) for value in report.values()), report
-    networks = engine.networks
-    for owner, network in (("generator", networks.generator), ("discriminator", networks.discriminator)):
+    for owner in ("generator", "discriminator"):
         still = [
             variable.path
-            for variable in network.trainable_variables
+            for variable in engine.method.networks[owner].trainable_variables
             if np.array_equal(before[f"{owner}/{variable.path}"], np.asarray(variable).copy())
         ]
         # Only differences of logits count in the relativistic loss.
         without_effect = ["logit/bias"] if owner == "discriminator" and more.get("loss") == "relativistic" else []
         assert still == without_effect
-    assert not np.array_equal(before["path_mean"], np.asarray(engine.path_mean))
+    assert not np.array_equal(before["path_mean"], np.asarray(engine.method.path_mean))
 
 
 def test_steps_repeat_exactly_and_depend_on_the_seed():
@@ -75,26 +74,26 @@ def test_r1_is_the_gradient_norm_that_finite_differences_find(eager):
     """A user would train with a regulariser of the wrong size: its gradient passes through every layer twice."""
     engine = make_engine(r1_gamma=1.0, augment="none", position=False)
     data = batch()
-    planes = real_planes(data["image"], one_hot_mask(data["label"], CLASSES), variant="base")
-    discriminator = engine.networks.discriminator
-    direction = np.random.default_rng(1).standard_normal(planes.shape).astype(np.float32)
+    slices = real_channels(data["image"], one_hot_mask(data["label"], CLASSES), variant="base")
+    discriminator = engine.method.networks["discriminator"]
+    direction = np.random.default_rng(1).standard_normal(slices.shape).astype(np.float32)
     direction /= np.linalg.norm(direction)
     with tf.GradientTape() as tape:
-        tape.watch(planes)
-        total = tf.reduce_sum(discriminator(planes))
-    gradient = tape.gradient(total, planes)
+        tape.watch(slices)
+        total = tf.reduce_sum(discriminator(slices))
+    gradient = tape.gradient(total, slices)
     step = 0.05
-    upper = float(tf.reduce_sum(discriminator(planes + step * direction)))
-    lower = float(tf.reduce_sum(discriminator(planes - step * direction)))
+    upper = float(tf.reduce_sum(discriminator(slices + step * direction)))
+    lower = float(tf.reduce_sum(discriminator(slices - step * direction)))
     assert float(tf.reduce_sum(gradient * direction)) == pytest.approx((upper - lower) / (2 * step), rel=0.03, abs=1e-4)
-    reported = float(engine.penalty(data, tf.constant(0))["r1_penalty"])
-    assert reported == pytest.approx(float(losses.r1_penalty(gradient, 1.0)), rel=1e-4)
+    reported = float(engine.phases["penalty"](data, tf.constant(0))["r1_penalty"])
+    assert reported == pytest.approx(float(squared_norm(gradient, 1.0)), rel=1e-4)
 
 
 def test_average_is_the_exponential_mean_of_the_generator(eager):
     """A user would sample from other weights than the average."""
     engine = make_engine()
-    average, generator = engine.networks.average, engine.networks.generator
+    average, generator = engine.method.networks["average"], engine.method.networks["generator"]
     start = [np.asarray(variable).copy() for variable in average.trainable_variables]
     for variable in generator.trainable_variables:
         variable.assign(variable + 1.0)
@@ -124,7 +123,7 @@ def test_augmentation_grows_while_the_discriminator_knows_real_slices_too_well(e
     np.testing.assert_allclose(np.diff([0.0, *probabilities]), 0.1, atol=1e-6)
     assert engine.state()["augment_probability"].numpy() == pytest.approx(probabilities[-1])
     falling = make_engine(augment="ada", augment_kimg=0.04, augment_target=0.99)
-    falling.probability.assign(0.5)
+    falling.method.probability.assign(0.5)
     assert float(falling.step(0, batch())["augment_probability"]) == pytest.approx(0.4)
 
 

@@ -12,12 +12,10 @@ if keras.backend.backend() != "jax":
 import jax
 
 from synthmed.errors import UserError
-from synthmed.training.devices import Devices
-from synthmed.training.engines import make_engine
-from synthmed.training.jax_devices import has_bfloat16, keep_compiled
-from synthmed.training.networks import make_networks
+from synthmed.training.adversarial import Adversarial
+from synthmed.training.backends import has_accelerator, make_devices, make_engine
+from synthmed.training.jax_backend import has_bfloat16, keep_compiled
 from synthmed.training.options import TrainOptions, resolve
-from synthmed.training.sharing import has_accelerator
 
 SIZE, CHANNELS, CLASSES, BATCH = (32, 32), 1, 2, 4
 # What rounding makes of a few steps, as a share of the way of the weights.
@@ -41,10 +39,10 @@ TINY = {
 
 def engine(**more):
     options = resolve(TrainOptions(**(TINY | more)), size=SIZE)
-    devices = Devices.of(options.strategy)
+    devices = make_devices(options.strategy)
     with devices.scope():
-        networks = make_networks(options, size=SIZE, channels=CHANNELS, classes=CLASSES)
-    return make_engine(networks, options, devices)
+        method = Adversarial.build(options, size=SIZE, channels=CHANNELS, classes=CLASSES)
+    return make_engine(method, devices)
 
 
 def batches(first=0):
@@ -60,7 +58,7 @@ def batches(first=0):
 
 def train(made, *counts, first=0):
     """Do so many steps at a time, and return all values and what the steps report."""
-    coming, reports = made.feed(batches(first)), []
+    coming, reports = made.prefetch(batches(first)), []
     for count in counts:
         reports += made.steps(first, [next(coming) for _ in range(count)])
         first += count
@@ -151,7 +149,7 @@ def test_two_devices_share_a_batch_and_come_to_the_weights_of_one(plain):
     made = engine(strategy="mirrored", steps_ahead=1)
     assign(made, plain[0])
     after, reports = train(made, 1, 1, 1, 1)
-    parts = next(made.feed(batches()))["image"].addressable_shards
+    parts = next(made.prefetch(batches()))["image"].addressable_shards
     assert [part.data.shape[0] for part in parts] == [BATCH // 2] * 2
     assert max(apart(plain[0], plain[1], after).values()) < ROUNDING
     assert reports[0] == pytest.approx(plain[2][0], rel=1e-5, abs=1e-5)
@@ -162,9 +160,9 @@ def test_two_devices_share_a_batch_and_come_to_the_weights_of_one(plain):
 def test_the_averaged_generator_draws_by_all_64_bits_of_a_seed():
     """A user's distances would be measured on slices that a later set may hold: seeds above 2 ** 32 are theirs."""
     made = engine()
-    told = {"label": np.zeros((2, *SIZE), np.uint8), "position": np.array([0.5, 0.5], np.float32)}
-    first = made.draw(np.array([1, 2**40 + 1]), told)["image"]
-    again = made.draw(np.array([1, 2**40 + 1]), told)["image"]
+    conditioning = {"label": np.zeros((2, *SIZE), np.uint8), "position": np.array([0.5, 0.5], np.float32)}
+    first = made.draw(np.array([1, 2**40 + 1]), conditioning)["image"]
+    again = made.draw(np.array([1, 2**40 + 1]), conditioning)["image"]
     assert np.array_equal(first, again)
     assert not np.allclose(first[0], first[1])
 
@@ -172,12 +170,12 @@ def test_the_averaged_generator_draws_by_all_64_bits_of_a_seed():
 def test_workers_are_refused_with_what_to_do():
     """A user would wait for other machines that never come."""
     with pytest.raises(UserError, match="KERAS_BACKEND=tensorflow"):
-        Devices.of("workers")
+        make_devices("workers")
 
 
 def test_memory_that_does_not_suffice_is_said_with_the_batch_to_try(tmp_path):
     """A user would see pages of a compiler's errors, and not what to change."""
-    devices = Devices.of("one")
+    devices = make_devices("one")
     options = resolve(TrainOptions(variant="base", batch=48, precision="float32"), size=SIZE)
     advice = r"batch of 48: try a new run with --batch 24 and --precision bfloat16$"
     with pytest.raises(UserError, match=advice), devices.watched(tmp_path, options):
@@ -193,7 +191,7 @@ def test_an_old_accelerator_is_refused_the_number_format_that_it_has_not():
         compute_capability = "7.0"
         device_kind = "Tesla V100"
 
-    devices = Devices.of("one")
+    devices = make_devices("one")
     assert has_bfloat16(devices.device)
     devices.device = Volta()
     options = resolve(TrainOptions(variant="base", precision="bfloat16"), size=SIZE)

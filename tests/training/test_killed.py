@@ -7,6 +7,7 @@ import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from synthmed import files
 from synthmed.errors import UserError
 from synthmed.training import best, trainer
-from synthmed.training.batches import Feed
+from synthmed.training.batches import GeneratorBatches
 from synthmed.training.checkpoint import save_checkpoint
 from synthmed.training.options import TrainOptions
 from synthmed.training.plan import execute, plan_training
@@ -60,9 +61,9 @@ class TinyEngine:
     ahead = 1
     bad_steps: set[int] = set()
 
-    def __init__(self, networks, options, devices):
+    def __init__(self, method, devices):
         self.variables = {"generator/far": Number(1.0), "average/far": Number(1.0)}
-        self.rate, self.scale = options.learning_rate, 1.0
+        self.rate, self.scale = method.options.learning_rate, 1.0
 
     def state(self):
         return self.variables
@@ -73,7 +74,7 @@ class TinyEngine:
     def scale_learning_rate(self, scale):
         self.scale = scale
 
-    def feed(self, batches):
+    def prefetch(self, batches):
         return iter(batches)
 
     def steps(self, number, batches):
@@ -95,22 +96,22 @@ class TinyEngine:
 def tiny(monkeypatch):
     """Train one number in place of networks; nothing waits for the disk, and time is counted."""
     clock = itertools.count()
-    monkeypatch.setattr(trainer, "make_networks", lambda *_, **__: None)
+    monkeypatch.setattr(trainer.Adversarial, "build", lambda options, **_: SimpleNamespace(options=options))
     monkeypatch.setattr(trainer, "make_engine", TinyEngine)
     monkeypatch.setattr(trainer, "LOG_STEPS", 5)
     monkeypatch.setattr(trainer.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(trainer.Journal, "_opened", lambda self: None)
+    monkeypatch.setattr(trainer.RunLogger, "_opened", lambda self: None)
     monkeypatch.setattr(files, "sync", lambda path: None)
     # A distance that costs nothing.
     monkeypatch.setattr(best, "slice_distance", lambda one, other: {"mean": float(np.abs(one - other).mean())})
     monkeypatch.setattr(TinyEngine, "bad_steps", set())
-    monkeypatch.setattr(Feed, "batches", lambda self, step: map(self.reader(), itertools.count(step)))
+    monkeypatch.setattr(GeneratorBatches, "batches", lambda self, step: map(self.reader(), itertools.count(step)))
 
 
 def train(path, store, variant="base", *, said=None, masks_from=None, **more):
-    begun = Run.open(path) if (path / "run.json").is_file() else None
+    existing_run = Run.open(path) if (path / "run.json").is_file() else None
     options = TrainOptions(variant=variant, **(OPTIONS | more))
-    plan = plan_training(path, options, store, masks_from=masks_from, begun=begun)
+    plan = plan_training(path, options, store, masks_from=masks_from, existing_run=existing_run)
     return execute(plan, resume=True, say=(said if said is not None else []).append)
 
 
@@ -263,7 +264,7 @@ def test_a_budget_of_minutes_that_is_used_up_leaves_nothing_undone(store, tmp_pa
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(best.Choice, "keep_if_best", before_best)
+        patch.setattr(best.BestCheckpoint, "keep_if_best", before_best)
         assert died(changes, lambda: train(tmp_path / "cut", store, **more))
     run = Run.open(tmp_path / "cut")
     step = run.last_arrays()[0].state["step"]
@@ -380,7 +381,7 @@ def test_damaged_best_weights_that_nothing_can_make_anew_are_said_to_be_lost(sto
 
 def test_weights_to_draw_with_are_not_silently_older_ones(store, tmp_path, monkeypatch):
     """A user without validation patients would draw from an older generator than the newest."""
-    monkeypatch.setattr(best.Choice, "measure", lambda self: {})
+    monkeypatch.setattr(best.BestCheckpoint, "measure", lambda self: {})
     train(tmp_path / "run", store)
     run = Run.open(tmp_path / "run")
     newest = run.checkpoints()[-1]

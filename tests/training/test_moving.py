@@ -28,13 +28,13 @@ if keras.backend.backend() == "tensorflow":
     # Two steps of a tiny network take less time than their compilation.
     tf.config.run_functions_eagerly(True)
 out, store, kimg = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-begun = Run.open(out) if (out / "run.json").is_file() else None
+existing_run = Run.open(out) if (out / "run.json").is_file() else None
 options = TrainOptions(
     variant="base", batch=4, kimg=kimg, precision="float32", channel_base=32, channel_max=16, mapping_layers=1,
     distance_slices=16, path_every=2, r1_every=2, checkpoint_seconds=1e6, keep_checkpoints=9, augment="ada",
     augment_kimg=0.05, augment_target=-0.9, augment_operations=("mirror", "cutout"),
 )
-execute(plan_training(out, options, Store.open(store), begun=begun), resume=True)
+execute(plan_training(out, options, Store.open(store), existing_run=existing_run), resume=True)
 """
 
 

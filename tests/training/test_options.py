@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.training.options import TrainOptions, read_options, resolve
+from synthmed.training.options import ResolvedOptions, TrainOptions, read_options, resolve
 
 
 def test_later_sources_win(tmp_path):
@@ -19,10 +19,37 @@ def test_later_sources_win(tmp_path):
 
 def test_resumed_options_hold_but_for_the_budget():
     """A user would resume with other options, or stop at the old budget."""
-    begun = TrainOptions(variant="base", batch=4, kimg=1, seed=7)
-    options = read_options({"variant": "base", "kimg": 2.0}, begun=begun)
+    existing_run = resolve(TrainOptions(variant="base", batch=4, kimg=24, seed=7, snapshot_kimg=3), size=(32, 32))
+    assert existing_run.distance_kimg == 2.0
+    options = read_options({"variant": "base", "kimg": 2.0}, existing_run=existing_run)
     assert (options.batch, options.seed, options.kimg) == (4, 7, 2.0)
-    assert read_options({"variant": "base"}, begun=begun).kimg is None
+    resumed = resolve(options, size=(32, 32))
+    assert (resumed.snapshot_kimg, resumed.distance_kimg) == (3.0, 1.0), "what was asked for stays, what follows goes"
+    assert read_options({"variant": "base"}, existing_run=existing_run).kimg is None
+
+
+def test_names_of_before_are_read(tmp_path):
+    """A user's configurations and runs of earlier versions would be refused."""
+    config = tmp_path / "options.yaml"
+    config.write_text("shown: true\n")
+    options = read_options({"variant": "base"}, config=config, assignments=("mask_planes=one-hot",))
+    assert (options.class_presence, options.mask_channels) == (True, "one-hot")
+    stored = resolve(options, size=(32, 32)).model_dump()
+    stored |= {"shown": stored.pop("class_presence"), "mask_planes": stored.pop("mask_channels")}
+    stored |= {"snapshot_kimg": None, "distance_kimg": None, "kimg": 24.0}
+    opened = ResolvedOptions.model_validate(stored)
+    assert (opened.class_presence, opened.mask_channels, opened.snapshot_kimg) == (True, "one-hot", 2.0)
+
+
+@pytest.mark.parametrize("kimg", [None, 0.4, 24.0, 600.0])
+def test_resolving_again_changes_nothing_and_leaves_nothing_open(kimg):
+    """A user would resume a run with other options than it was started with."""
+    options = resolve(TrainOptions(variant="cond", kimg=kimg), size=(64, 48))
+    assert resolve(options, size=(64, 48)) == options
+    left = {name for name, value in options.model_dump().items() if value is None}
+    assert left == {"minutes", "init_from", "unlabelled", "steps_ahead"} | ({"kimg"} if kimg is None else set())
+    assert options.with_kimg(48.0).distance_kimg == 4.0
+    assert options.model_copy(update={"distance_kimg": 9.0}).with_kimg(48.0).distance_kimg == 9.0
 
 
 @pytest.mark.parametrize(
@@ -57,7 +84,7 @@ def test_auto_settings_follow_size_and_batch_and_leave_given_values_alone():
     options = resolve(TrainOptions(variant="cond", batch=16, precision="float32"), size=(64, 64))
     assert options.r1_gamma == pytest.approx(0.002 * 64 * 64 / 16)
     assert options.ema_kimg == pytest.approx(16 * 10 / 32)
-    assert options.architecture() == (128, 128, 2048, 128)
+    assert (options.z_dim, options.w_dim, options.channel_base, options.channel_max) == (128, 128, 2048, 128)
     given = TrainOptions(variant="cond", r1_gamma=0.0, z_dim=7, precision="float32")
     assert resolve(given, size=(64, 64)).r1_gamma == 0.0
     assert resolve(given, size=(64, 64)).z_dim == 7

@@ -58,8 +58,8 @@ SCRIPT = textwrap.dedent(
             os.kill(os.getpid(), signal.SIGKILL)
 
     np.savez = savez
-    begun = Run.open(out) if (out / "run.json").is_file() else None
-    execute(plan_training(out, TrainOptions(**{OPTIONS!r}), Store.open(store), begun=begun), resume=True)
+    existing_run = Run.open(out) if (out / "run.json").is_file() else None
+    execute(plan_training(out, TrainOptions(**{OPTIONS!r}), Store.open(store), existing_run=existing_run), resume=True)
     """
 )
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from synthmed.training import plan, run_logger
-from synthmed.training.run_logger import Journal
+from synthmed.training.run_logger import RunLogger
 
 VALUES = {"kimg": 0.25, "step": 7, "loss_generator": np.float32(1.5)}
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 9, 3)).astype(np.uint8)
@@ -53,9 +53,9 @@ def test_tensorboard_reads_the_same_as_from_tensorflow(tmp_path):
 
 def test_each_start_has_a_file_of_its_own_and_tensorboard_joins_them(tmp_path):
     """A user who resumes a run would lose the curve of its first part."""
-    for shown in (100, 200):
-        log = Journal(tmp_path, shown=shown)
-        log.line({"kimg": shown / 1000}, shown=shown)
+    for images_seen in (100, 200):
+        log = RunLogger(tmp_path, images_seen=images_seen)
+        log.line({"kimg": images_seen / 1000}, images_seen=images_seen)
         log.close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     assert [step for step, _, _ in content(tmp_path / "tensorboard")["kimg"]] == [100, 200]
@@ -71,9 +71,9 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(tmp_path, monkeypatc
     real = builtins.__import__
     monkeypatch.setattr(run_logger, "installed", lambda package: package != "tensorboard")
     monkeypatch.setattr(builtins, "__import__", refuse)
-    log = run_logger.Journal(tmp_path, shown=0)
-    log.line({"kimg": 0.1}, shown=100)
-    log.grid("reals", np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 4, 4), np.uint8), shown=0)
+    log = run_logger.RunLogger(tmp_path, images_seen=0)
+    log.line({"kimg": 0.1}, images_seen=100)
+    log.grid("reals", np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 4, 4), np.uint8), images_seen=0)
     log.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "reals.png"]
 
@@ -91,7 +91,7 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(tmp_path, monkeypatc
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_written(tmp_path, value):
     """A user would lose the log of a run at the moment when it diverges."""
-    log = Journal(tmp_path, shown=0)
-    log.line({"loss": value}, shown=1)
+    log = RunLogger(tmp_path, images_seen=0)
+    log.line({"loss": value}, images_seen=1)
     log.close()
     assert np.array_equal(content(tmp_path / "tensorboard")["loss"][0][2], value, equal_nan=True)

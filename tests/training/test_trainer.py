@@ -23,7 +23,7 @@ def options(variant="base", **more):
 
 def train(path, store, variant="base", resume=False, masks_from=None, progress=None, **more):
     begun = Run.open(path) if resume and (path / "run.json").is_file() else None
-    plan = plan_training(path, options(variant, **more), store, masks_from=masks_from, begun=begun)
+    plan = plan_training(path, options(variant, **more), store, masks_from=masks_from, existing_run=begun)
     return execute(plan, resume=resume, progress=progress)
 
 
@@ -112,7 +112,7 @@ def test_mistakes_with_run_folders_are_told_in_one_line(store, tmp_path):
     train(tmp_path / "run", store, kimg=0.008)
     with pytest.raises(UserError, match="--resume"):
         train(tmp_path / "run", store, kimg=0.008)
-    with pytest.raises(UserError, match="begun with batch = 4, not 8"):
+    with pytest.raises(UserError, match="batch = 4, not 8"):
         train(tmp_path / "run", store, kimg=0.02, resume=True, batch=8)
     with pytest.raises(UserError, match="--variant cond"):
         train(tmp_path / "other", store, kimg=0.008, masks_from=tmp_path / "run")
@@ -160,11 +160,11 @@ def test_newest_run_is_found_and_numbers_go_up(store, tmp_path):
 def test_an_engine_that_does_many_steps_at_a_time_stops_where_something_is_due(store, tmp_path, monkeypatch):
     """A user of an accelerator would miss grids, distances and lines of the log, or train beyond the budget."""
     from synthmed.training import trainer
-    from synthmed.training.tensorflow_engine import TensorFlowEngine
+    from synthmed.training.tensorflow_backend import TensorFlowEngine
 
     monkeypatch.setattr(trainer, "LOG_STEPS", 5)
     counts, grids, plain = [], [], TensorFlowEngine.steps
-    monkeypatch.setattr(trainer.Trainer, "_fake_grid", lambda self, journal: grids.append(self.clock.step))
+    monkeypatch.setattr(trainer.Trainer, "_fake_grid", lambda self, journal: grids.append(self.progress.step))
     monkeypatch.setattr(TensorFlowEngine, "ahead", 4)
     monkeypatch.setattr(TensorFlowEngine, "steps", lambda *given: counts.append(len(given[2])) or plain(*given))
     # A grid every 6 steps, a distance every 7, 15 steps in all.
@@ -181,14 +181,14 @@ class _Poisoned:
     """Makes an engine's step report a runaway loss, and its weights bad, at given calls."""
 
     def __init__(self, monkeypatch, bad):
-        from synthmed.training.tensorflow_engine import TensorFlowEngine
+        from synthmed.training.tensorflow_backend import TensorFlowEngine
 
         self.steps = []
         plain = TensorFlowEngine.steps
 
         def steps(engine, number, batches):
             (report,) = plain(engine, number, batches)
-            self.steps.append((number, float(engine.generator_optimizer.learning_rate.numpy())))
+            self.steps.append((number, float(engine.optimizers["generator"].learning_rate.numpy())))
             return [report | {"loss_generator": np.nan} if bad(number, len(self.steps)) else report]
 
         monkeypatch.setattr(TensorFlowEngine, "steps", steps)

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from synthmed.errors import UserError
-from synthmed.training.networks import make_networks
+from synthmed.training.adversarial import Adversarial
 from synthmed.training.options import TrainOptions, resolve
 from synthmed.training.plan import execute, plan_training
 from synthmed.training.run import Run
-from synthmed.training.tensorflow_engine import TensorFlowEngine
+from synthmed.training.tensorflow_backend import TensorFlowEngine
 from synthmed.training.trainer import start_from
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -25,7 +25,7 @@ def source(store, tmp_path_factory):
 
 def engine(*, channels=2, classes=3, **more):
     options = resolve(TrainOptions(variant="base", **(SMALL | more)), size=(32, 32))
-    return TensorFlowEngine(make_networks(options, size=(32, 32), channels=channels, classes=classes), options)
+    return TensorFlowEngine(Adversarial.build(options, size=(32, 32), channels=channels, classes=classes))
 
 
 def test_weights_that_fit_are_taken_over_and_others_stay(source):

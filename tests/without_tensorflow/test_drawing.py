@@ -50,7 +50,7 @@ Path("program.txt").write_text(programs[0])
 def untrained(folder, variant, store):
     """Write a run folder as a training under JAX leaves it, with the weights that networks begin with."""
     sizes = {"channel_base": 128, "channel_max": 16, "precision": "float32"}
-    options = resolve(TrainOptions(variant=variant, shown=True, **sizes), size=store.size)
+    options = resolve(TrainOptions(variant=variant, class_presence=True, **sizes), size=store.size)
     run = Run.create(folder, options, DataSummary.of_store(store))
     run.content = run.content.model_copy(update={"starts": (Start(backend="jax", step=0),)})
     run.save()

@@ -30,14 +30,14 @@ def numbers_for():
 
 @pytest.fixture(scope="session")
 def pieces():
-    """Return a function that draws planes, numbers and noise, float64, for a batch of the given shape."""
+    """Return a function that draws slices, numbers and noise, float64, for a batch of the given shape."""
 
-    def make(shape: tuple[int, ...], image_planes: int, seed: int = 0):
+    def make(shape: tuple[int, ...], image_channels: int, seed: int = 0):
         random = np.random.default_rng(seed)
-        planes = random.uniform(-1, 1, shape)
-        mask = random.integers(0, max(shape[3] - image_planes, 1), shape[:3])
-        planes[..., image_planes:] = 2.0 * (mask[..., None] == np.arange(shape[3] - image_planes)) - 1.0
-        noise = random.standard_normal((*shape[:3], image_planes))
-        return planes, random.random(numbers_shape(shape[0])), noise
+        slices = random.uniform(-1, 1, shape)
+        mask = random.integers(0, max(shape[3] - image_channels, 1), shape[:3])
+        slices[..., image_channels:] = 2.0 * (mask[..., None] == np.arange(shape[3] - image_channels)) - 1.0
+        noise = random.standard_normal((*shape[:3], image_channels))
+        return slices, random.random(numbers_shape(shape[0])), noise
 
     return make

@@ -40,15 +40,15 @@ def reference_maps(size, values):
     }
 
 
-def reference(planes, image_planes, matrix):
+def reference(slices, image_channels, matrix):
     """Return one sample read by SciPy through a 3 x 3 matrix about the middle."""
-    middle = (np.array(planes.shape[:2]) - 1) / 2
+    middle = (np.array(slices.shape[:2]) - 1) / 2
     offset = middle + matrix[:2, 2] - matrix[:2, :2] @ middle
     outputs = [
         ndimage.affine_transform(
-            planes[..., plane], matrix[:2, :2], offset, order=1 if plane < image_planes else 0, mode="mirror"
+            slices[..., channel], matrix[:2, :2], offset, order=1 if channel < image_channels else 0, mode="mirror"
         )
-        for plane in range(planes.shape[2])
+        for channel in range(slices.shape[2])
     ]
     return np.stack(outputs, axis=-1)
 
@@ -58,11 +58,11 @@ def reference(planes, image_planes, matrix):
 def test_every_geometric_operation_equals_scipy(pieces, numbers_for, size, operations):
     """A user would train on anatomy that is bent in ways nobody described."""
     batch = 6
-    planes, numbers, _ = pieces((batch, *size, 4), 2)
+    slices, numbers, _ = pieces((batch, *size, 4), 2)
     ends = dict(zip(COLUMNS, np.cumsum([sum(columns) for columns in COLUMNS.values()]), strict=True))
     drawn = {name: numbers[:, ends[name] - COLUMNS[name].values : ends[name]] for name in GEOMETRY}
     wanted = numbers_for(batch, **{name: drawn[name] for name in operations})
-    outputs = augment(tf.constant(planes), image_planes=2, operations=GEOMETRY, probability=0.5, numbers=wanted)
+    outputs = augment(tf.constant(slices), image_channels=2, operations=GEOMETRY, probability=0.5, numbers=wanted)
     for sample in range(batch):
         maps = reference_maps(size, {name: values[sample] for name, values in drawn.items()})
         first, second = maps.pop("rotation")
@@ -80,16 +80,16 @@ def test_every_geometric_operation_equals_scipy(pieces, numbers_for, size, opera
         for name, step in maps.items():
             if name.removesuffix(" again") in operations:
                 matrix = matrix @ step
-        np.testing.assert_allclose(outputs[sample], reference(planes[sample], 2, matrix), atol=1e-9)
+        np.testing.assert_allclose(outputs[sample], reference(slices[sample], 2, matrix), atol=1e-9)
 
 
 def test_mirror_and_turns_are_exact_copies_of_pixels(pieces, numbers_for):
     """A user would see sharp slices blurred where nothing had to be interpolated."""
-    planes, _, _ = pieces((5, 6, 6, 3), 2)
+    slices, _, _ = pieces((5, 6, 6, 3), 2)
     uniform = [[0.0], [0.3], [0.6], [0.9], [0.9]]
     numbers = numbers_for(5, quarter_turn=uniform, mirror=[[0.9], [0.9], [0.9], [0.9], [0.1]]).astype(np.float32)
-    inputs = tf.constant(planes, tf.float32)
-    outputs = augment(inputs, image_planes=2, operations=GEOMETRY, probability=0.5, numbers=numbers)
+    inputs = tf.constant(slices, tf.float32)
+    outputs = augment(inputs, image_channels=2, operations=GEOMETRY, probability=0.5, numbers=numbers)
     for sample in range(5):
         copied = np.asarray(inputs[sample])
         # The mirror comes first.

@@ -15,16 +15,16 @@ def run(pieces, numbers_for):
     """Return a function from one operation and its uniform values to (image before, image after)."""
 
     def make(name, uniform, channels=3):
-        planes, _, noise = pieces((*SHAPE[:3], channels + 2), channels)
+        slices, _, noise = pieces((*SHAPE[:3], channels + 2), channels)
         outputs = augment(
-            tf.constant(planes),
-            image_planes=channels,
+            tf.constant(slices),
+            image_channels=channels,
             operations=[name],
             probability=0.5,
             numbers=numbers_for(SHAPE[0], **{name: uniform}),
             noise=noise,
         )
-        return planes[..., :channels], np.asarray(outputs)[..., :channels], noise
+        return slices[..., :channels], np.asarray(outputs)[..., :channels], noise
 
     return make
 
@@ -57,11 +57,11 @@ def test_noise_is_added_with_a_half_normal_strength(run):
 
 def test_brightness_comes_before_contrast(pieces, numbers_for):
     """A user would lose the order of the paper: a shift after the contrast is not scaled by it."""
-    planes, _, _ = pieces(SHAPE, 3)
+    slices, _, _ = pieces(SHAPE, 3)
     numbers = numbers_for(3, brightness=0.8, contrast=0.7)
-    arguments = {"image_planes": 3, "probability": 0.5, "numbers": numbers}
-    outputs = augment(tf.constant(planes), operations=("contrast", "brightness"), **arguments)
-    expected = (planes[..., :3] + 0.2 * Z(0.8)) * 2 ** (0.5 * Z(0.7))
+    arguments = {"image_channels": 3, "probability": 0.5, "numbers": numbers}
+    outputs = augment(tf.constant(slices), operations=("contrast", "brightness"), **arguments)
+    expected = (slices[..., :3] + 0.2 * Z(0.8)) * 2 ** (0.5 * Z(0.7))
     np.testing.assert_allclose(outputs[..., :3], expected, atol=1e-9)
 
 
@@ -80,10 +80,10 @@ def test_channel_gains_have_the_documented_spread(pieces, numbers_for):
     """A user with many channels would have the last one changed otherwise than the first."""
     random = np.random.default_rng(0)
     count, channels = 4000, 4
-    planes = np.ones((count, 1, 1, channels))
+    slices = np.ones((count, 1, 1, channels))
     numbers = numbers_for(count, channel_gain=random.random((count, 2)))
     outputs = augment(
-        tf.constant(planes), image_planes=channels, operations=["channel_gain"], probability=0.5, numbers=numbers
+        tf.constant(slices), image_channels=channels, operations=["channel_gain"], probability=0.5, numbers=numbers
     )
     logs = np.log2(np.asarray(outputs)[:, 0, 0])
     # Independent numbers less their mean keep 1 - 1 / channels of the variance.
@@ -98,7 +98,7 @@ def test_bands_equal_filters_of_scipy(numbers_for, shape):
     image = np.random.default_rng(0).uniform(-1, 1, (2, *shape, 2))
     outputs = augment(
         tf.constant(image),
-        image_planes=2,
+        image_channels=2,
         operations=["bands"],
         probability=0.5,
         numbers=numbers_for(2, bands=uniform),

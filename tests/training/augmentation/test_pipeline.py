@@ -25,30 +25,30 @@ def is_one_hot(mask):
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    image_planes=st.integers(0, 4),
-    mask_planes=st.integers(0, 3),
+    image_channels=st.integers(0, 4),
+    mask_channels=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-def test_probability_zero_changes_nothing(pieces, height, width, image_planes, mask_planes, seed):
+def test_probability_zero_changes_nothing(pieces, height, width, image_channels, mask_channels, seed):
     """A user would compare augmentations with a baseline that is not the paper's."""
-    shape = (3, height, width, max(image_planes + mask_planes, 1))
-    planes, numbers, noise = pieces(shape, min(image_planes, shape[3]), seed)
-    planes, numbers = planes.astype(np.float32), numbers.astype(np.float32)
+    shape = (3, height, width, max(image_channels + mask_channels, 1))
+    slices, numbers, noise = pieces(shape, min(image_channels, shape[3]), seed)
+    slices, numbers = slices.astype(np.float32), numbers.astype(np.float32)
     # The smallest number that can be drawn.
     numbers[0] = 0.0
-    arguments = {"image_planes": min(image_planes, shape[3]), "operations": AUGMENTATIONS, "noise": noise}
-    outputs = augment(tf.constant(planes), probability=0.0, numbers=tf.constant(numbers), **arguments)
-    np.testing.assert_array_equal(outputs, planes)
+    arguments = {"image_channels": min(image_channels, shape[3]), "operations": AUGMENTATIONS, "noise": noise}
+    outputs = augment(tf.constant(slices), probability=0.0, numbers=tf.constant(numbers), **arguments)
+    np.testing.assert_array_equal(outputs, slices)
 
 
 def test_a_compiled_step_does_the_same_with_a_variable_probability(pieces):
     """A user would train with another augmentation than the tested one, or with a probability that stands still."""
-    planes, numbers, noise = (part.astype(np.float32) for part in pieces((4, 16, 24, 5), 2))
+    slices, numbers, noise = (part.astype(np.float32) for part in pieces((4, 16, 24, 5), 2))
 
     def step(probability):
         return augment(
-            tf.constant(planes),
-            image_planes=2,
+            tf.constant(slices),
+            image_channels=2,
             operations=AUGMENTATIONS,
             probability=probability,
             numbers=tf.constant(numbers),
@@ -56,29 +56,29 @@ def test_a_compiled_step_does_the_same_with_a_variable_probability(pieces):
         )
 
     compiled = tf.function(step)
-    np.testing.assert_array_equal(compiled(tf.constant(0.0)), planes)
+    np.testing.assert_array_equal(compiled(tf.constant(0.0)), slices)
     changed = compiled(tf.constant(0.7))
     assert changed.dtype == tf.float32
     np.testing.assert_allclose(changed, step(0.7), atol=1e-4)
-    assert np.abs(changed - planes).max() > 0.1
+    assert np.abs(changed - slices).max() > 0.1
 
 
 @settings(max_examples=20, deadline=None)
 @given(
     height=st.integers(1, 12),
     width=st.integers(1, 12),
-    image_planes=st.sampled_from([0, 1, 4]),
+    image_channels=st.sampled_from([0, 1, 4]),
     seed=st.integers(0, 99),
 )
-def test_one_hot_masks_stay_one_hot_in_every_geometry(pieces, height, width, image_planes, seed):
+def test_one_hot_masks_stay_one_hot_in_every_geometry(pieces, height, width, image_channels, seed):
     """A user would teach the discriminator that masks have half classes, which real masks never have."""
-    planes, numbers, _ = pieces((4, height, width, image_planes + 3), image_planes, seed)
-    assert is_one_hot(planes[..., image_planes:])
+    slices, numbers, _ = pieces((4, height, width, image_channels + 3), image_channels, seed)
+    assert is_one_hot(slices[..., image_channels:])
     for operations in [*[(name,) for name in GEOMETRY], GEOMETRY]:
         outputs = augment(
-            tf.constant(planes), image_planes=image_planes, operations=operations, probability=1.0, numbers=numbers
+            tf.constant(slices), image_channels=image_channels, operations=operations, probability=1.0, numbers=numbers
         )
-        assert is_one_hot(np.asarray(outputs)[..., image_planes:])
+        assert is_one_hot(np.asarray(outputs)[..., image_channels:])
 
 
 def test_image_and_mask_move_together(pieces):
@@ -90,9 +90,9 @@ def test_image_and_mask_move_together(pieces):
     )
     steepest = np.hypot(*np.gradient(blob)).max()
     mask = np.where(blob > 0.5, 1.0, -1.0)
-    planes = np.repeat(np.stack([blob, -mask, mask], axis=-1)[None], 24, axis=0)
+    slices = np.repeat(np.stack([blob, -mask, mask], axis=-1)[None], 24, axis=0)
     outputs = np.asarray(
-        augment(tf.constant(planes), image_planes=1, operations=GEOMETRY, probability=0.7, numbers=numbers)
+        augment(tf.constant(slices), image_channels=1, operations=GEOMETRY, probability=0.7, numbers=numbers)
     )
     image, moved = outputs[..., 0], outputs[..., 2] > 0
     # The nearest pixel is at most half a diagonal away from the place that the image is read from.
@@ -102,38 +102,38 @@ def test_image_and_mask_move_together(pieces):
 
 
 @pytest.mark.parametrize("name", INTENSITY)
-@pytest.mark.parametrize("image_planes", [0, 1, 2, 4])
-def test_intensity_operations_leave_masks_alone(pieces, name, image_planes):
+@pytest.mark.parametrize("image_channels", [0, 1, 2, 4])
+def test_intensity_operations_leave_masks_alone(pieces, name, image_channels):
     """A user would see classes fade with the brightness of the scan."""
-    planes, numbers, noise = pieces((3, 6, 8, image_planes + 3), image_planes)
+    slices, numbers, noise = pieces((3, 6, 8, image_channels + 3), image_channels)
     outputs = np.asarray(
         augment(
-            tf.constant(planes),
-            image_planes=image_planes,
+            tf.constant(slices),
+            image_channels=image_channels,
             operations=[name],
             probability=1.0,
             numbers=numbers,
             noise=noise,
         )
     )
-    np.testing.assert_array_equal(outputs[..., image_planes:], planes[..., image_planes:])
-    one_is_too_few = image_planes == 1 and name in ("channel_gain", "diff_saturation")
-    if image_planes and not one_is_too_few:
-        changed = np.abs(outputs - planes)[..., :image_planes].max(axis=(1, 2, 3))
+    np.testing.assert_array_equal(outputs[..., image_channels:], slices[..., image_channels:])
+    one_is_too_few = image_channels == 1 and name in ("channel_gain", "diff_saturation")
+    if image_channels and not one_is_too_few:
+        changed = np.abs(outputs - slices)[..., :image_channels].max(axis=(1, 2, 3))
         assert changed.min() > 1e-3
     else:
-        np.testing.assert_allclose(outputs, planes, atol=1e-12)
+        np.testing.assert_allclose(outputs, slices, atol=1e-12)
 
 
 def test_cutout_is_a_square_of_half_the_sides_in_all_planes(pieces, numbers_for):
     """A user would keep outlines of what the discriminator cannot see."""
-    planes, _, _ = pieces((3, 16, 24, 4), 1)
+    slices, _, _ = pieces((3, 16, 24, 4), 1)
     middle = np.array([[0.5, 0.5], [0.0, 0.25], [0.9, 1.0 - 1e-9]])
     numbers = numbers_for(3, cutout=middle)
     outputs = np.asarray(
-        augment(tf.constant(planes), image_planes=1, operations=["cutout"], probability=0.5, numbers=numbers)
+        augment(tf.constant(slices), image_channels=1, operations=["cutout"], probability=0.5, numbers=numbers)
     )
-    expected = planes.copy()
+    expected = slices.copy()
     expected[0, 4:12, 6:18] = 0.0
     expected[1, :4, :12] = 0.0
     expected[2, 10:, 18:] = 0.0
@@ -143,10 +143,10 @@ def test_cutout_is_a_square_of_half_the_sides_in_all_planes(pieces, numbers_for)
 
 def test_an_operation_does_the_same_whatever_else_is_done(pieces):
     """A user who switches one operation off would change all the others, and compare nothing."""
-    planes, numbers, noise = pieces((4, 8, 8, 3), 2)
-    arguments = {"image_planes": 2, "probability": 0.5, "numbers": numbers, "noise": noise}
-    together = augment(tf.constant(planes), operations=("noise", "contrast"), **arguments)
-    first = augment(tf.constant(planes), operations=("contrast",), **arguments)
+    slices, numbers, noise = pieces((4, 8, 8, 3), 2)
+    arguments = {"image_channels": 2, "probability": 0.5, "numbers": numbers, "noise": noise}
+    together = augment(tf.constant(slices), operations=("noise", "contrast"), **arguments)
+    first = augment(tf.constant(slices), operations=("contrast",), **arguments)
     np.testing.assert_array_equal(together, augment(first, operations=("noise",), **arguments))
 
 
@@ -159,22 +159,22 @@ def test_presets_name_operations_and_shapes_fit():
 
 def test_wrong_calls_are_refused(pieces):
     """A user would train without the augmentation that was asked for."""
-    planes, numbers, _ = pieces((2, 4, 4, 2), 1)
-    arguments = {"image_planes": 1, "probability": 1.0, "numbers": numbers}
+    slices, numbers, _ = pieces((2, 4, 4, 2), 1)
+    arguments = {"image_channels": 1, "probability": 1.0, "numbers": numbers}
     with pytest.raises(ValueError, match="no augmentation 'miror'"):
-        augment(tf.constant(planes), operations=["miror"], **arguments)
+        augment(tf.constant(slices), operations=["miror"], **arguments)
     with pytest.raises(ValueError, match="pass noise"):
-        augment(tf.constant(planes), operations=["noise"], **arguments)
+        augment(tf.constant(slices), operations=["noise"], **arguments)
 
 
 @pytest.mark.parametrize("extreme", [0.0, np.nextafter(np.float32(1), np.float32(0))])
 def test_the_rarest_numbers_give_finite_planes(pieces, extreme):
     """A user would lose a run to the one draw in sixteen million that is exactly 0."""
-    planes, numbers, noise = pieces((2, 6, 6, 4), 2)
+    slices, numbers, noise = pieces((2, 6, 6, 4), 2)
     numbers = np.full_like(numbers, extreme, dtype=np.float32)
     outputs = augment(
-        tf.constant(planes, tf.float32),
-        image_planes=2,
+        tf.constant(slices, tf.float32),
+        image_channels=2,
         operations=AUGMENTATIONS,
         probability=1.0,
         numbers=numbers,

@@ -22,16 +22,16 @@ def drawn(probability, seed=0):
 def test_the_share_of_changed_samples_is_the_probability(name):
     """A user would augment more, and so leak, or less, and so overfit, than the controller believes."""
     random = np.random.default_rng(1)
-    planes = random.uniform(-1, 1, (COUNT, 8, 8, 3))
+    slices = random.uniform(-1, 1, (COUNT, 8, 8, 3))
     outputs = augment(
-        tf.constant(planes),
-        image_planes=2,
+        tf.constant(slices),
+        image_channels=2,
         operations=[name],
         probability=P,
         numbers=random.random(numbers_shape(COUNT)),
         noise=random.standard_normal((COUNT, 8, 8, 2)),
     )
-    share = np.mean(np.any(np.asarray(outputs) != planes, axis=(1, 2, 3)))
+    share = np.mean(np.any(np.asarray(outputs) != slices, axis=(1, 2, 3)))
     # Four standard deviations of a share of 3000.
     assert share == pytest.approx(SHARES.get(name, P), abs=0.037)
 

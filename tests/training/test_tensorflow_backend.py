@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from synthmed.training.losses import lazy_adam
-from synthmed.training.tensorflow_adam import FusedAdam
+from synthmed.training.adversarial import lazy_adam
+from synthmed.training.tensorflow_backend import FusedAdam
 
 
 def test_fused_updates_are_adams_and_its_state_carries_the_same_names():
