@@ -79,8 +79,11 @@ def _code_lines(text: str, tree: ast.Module) -> int:
 
 
 def circles(modules: dict[str, Module]) -> list[list[str]]:
-    """Return the circles of imports, each as its modules in order; one edge of each is left out to find the next."""
-    graph = {name: set(module.imports) for name, module in modules.items()}
+    """Return the circles of imports, each as its modules in order; one edge of each is left out to find the next.
+
+    What a package's `__init__` re-exports does not count: it is loaded when it is used.
+    """
+    graph = {name: set() if module.is_package else set(module.imports) for name, module in modules.items()}
     found = []
     while True:
         try:

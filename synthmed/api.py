@@ -195,7 +195,9 @@ def train_generator(
         path = Path(out) if out is not None else stack.enter_context(first_free_folder(free))
         existing = Run.open(path) if resume and (path / RUN_FILE).is_file() else None
         asked = read_options(
-            given, existing_run=existing.options if existing else None, config=Path(config) if config is not None else None
+            given,
+            existing_run=existing.options if existing else None,
+            config=Path(config) if config is not None else None,
         )
         masks = Path(masks_from) if masks_from is not None else None
         plan = plan_training(path, asked, opened, masks_from=masks, existing_run=existing)

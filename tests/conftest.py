@@ -110,7 +110,7 @@ def tiny_bundle(tiny_info):
         def generator(kind: str, seed: int):
             keras.utils.set_random_seed(seed)
             sizes = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 16}
-            sizes |= {"position": conditional, "shown": conditional}
+            sizes |= {"position": conditional, "class_presence": conditional}
             return SliceGenerator(variant=kind, size=(32, 48), channels=2, classes=3, name=kind, **sizes)
 
         masks = generator("mask", 2) if variant == "cond" else None

@@ -1,6 +1,7 @@
 """The rooms of the house and the doors between them (see CONTRIBUTING.md)."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -55,3 +56,14 @@ def test_data_can_be_read_without_tensorflow(module):
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert {"tensorflow", "keras"}.isdisjoint(loaded)
+
+
+def test_no_file_imports_in_a_circle():
+    """Of two files that import each other neither can be understood, tested or moved without the other."""
+    spec = importlib.util.spec_from_file_location("house", ROOT / "benchmarks" / "house.py")
+    house = importlib.util.module_from_spec(spec)
+    sys.modules["house"] = house
+    spec.loader.exec_module(house)
+    modules = house.read_house(ROOT)
+    assert len(modules) > 100
+    assert house.circles(modules) == []
