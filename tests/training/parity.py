@@ -1,8 +1,8 @@
 """Phases of a training step on given weights, numbers and slices, under the Keras backend of this process.
 
-    KERAS_BACKEND=jax python parity.py WEIGHTS.npz RESULTS.npz
+    KERAS_BACKEND=jax python parity.py WEIGHTS.npz RESULTS.npz SEED
 
-Where there are no WEIGHTS.npz yet they are made. See test_parity.py.
+Where there are no WEIGHTS.npz yet they are made, of the seed. See test_parity.py.
 """
 
 import sys
@@ -102,13 +102,13 @@ def run_phases(engine, phases, batch):
     return found
 
 
-def main(weights: Path, results: Path) -> None:
+def main(weights: Path, results: Path, seed: int) -> None:
     kept = dict(np.load(weights)) if weights.exists() else None
     made, found = {}, {}
     for case, (more, phases) in CASES.items():
         options = resolve(TrainOptions(**TINY, **more), size=SIZE)
         engine = make_engine(Adversarial.build(options, size=SIZE, channels=CHANNELS, classes=CLASSES))
-        random = np.random.default_rng(3)
+        random = np.random.default_rng(seed)
         values = {name: array + 0.1 * random.standard_normal(array.shape) for name, array in engine.arrays().items()}
         values |= {"augment_probability": np.float32(0.8), "path_mean": np.float32(0.3)}
         for name, variable in engine.state().items():
@@ -122,4 +122,4 @@ def main(weights: Path, results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -41,7 +41,7 @@ for variant in ("base", "mask", "cond"):
         np.savez(f"{variant}-{number}.npz", **arrays)
     if variant == "base":
         for fmt in ("npz", "nnunet", "png"):
-            generate(generator, Path(fmt), count=3, fmt=fmt)
+            generate(generator, Path(fmt), n=3, format=fmt)
 assert "tensorflow" not in sys.modules
 Path("program.txt").write_text(programs[0])
 """
