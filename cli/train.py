@@ -72,8 +72,6 @@ def command(
 
     # First: what follows imports Keras, which cannot be imported where its backend is missing.
     check_backend()
-    from synthmed.training.backends import make_devices
-    from synthmed.training.devices import describe
     from synthmed.training.options import read_options
     from synthmed.training.run import Run, find_latest_run, next_run_paths
 
@@ -86,6 +84,8 @@ def command(
     )
     # Before Keras is imported, which takes long; of several workers the chief alone locks the run.
     path = _locked(out, next_run_paths(RUNS, variant), lock=not dry_run and options.strategy != "workers")
+    from synthmed.training.backends import make_devices
+    from synthmed.training.devices import describe
     from synthmed.training.plan import execute, plan_training
 
     if options.strategy == "workers" and (out is None or (data is None and existing_run is None)):

@@ -155,7 +155,7 @@ def test_path_length_gradient_of_the_engine_is_that_of_the_formula(stepped, diff
     mean = PATH_DECAY * start.mean()
     assert float(report["path_length"]) == pytest.approx(start.mean(), rel=1e-3)
     assert float(report["path_penalty"]) == pytest.approx(np.square(start - mean).mean(), rel=1e-3)
-    assert float(engine.path_mean) == pytest.approx(mean, rel=1e-3)
+    assert float(engine.method.path_mean) == pytest.approx(mean, rel=1e-3)
     main, path = engine.optimizers["generator"].gradients
     assert len(main) == len(path)
     compare(differences, lambda: EVERY_PATH * PATH_WEIGHT * np.square(lengths() - mean).mean(), generator, path)
